@@ -1,0 +1,23 @@
+"""mmatconv: Attentive Convolution (arXiv 2510.20092) for OpenMMLab, and for plain torch.
+
+Importing it needs torch only. Where MMEngine is installed the backbones are registered in its root registry, so
+that ``type='mmatconv.AttNet'`` builds in any config of mmdet, mmseg and mmpretrain.
+"""
+
+from importlib.util import find_spec
+
+from .errors import UserError
+from .layers import ATConv
+from .ops import dynamic_depthwise_conv2d
+from .version import __version__
+
+__all__ = ['ATConv', 'ATConvPVT', 'AttNet', 'UserError', '__version__', 'dynamic_depthwise_conv2d']
+
+if find_spec('mmengine') is not None:
+    from .backbones import ATConvPVT, AttNet
+else:
+
+    def __getattr__(name: str) -> object:
+        if name in ('AttNet', 'ATConvPVT'):
+            raise ImportError(f"mmatconv.{name} needs MMEngine; install it with 'pip install mmatconv[onedl]'.")
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,0 +1,9 @@
+"""The building blocks, in torch alone."""
+
+from .atconv import ATConv
+from .block import Block, DropPath, LayerScale
+from .channel_mixers import MLP, ConvGLU
+from .init import initialize
+from .norms import LayerNorm2d, RMSNorm2d
+
+__all__ = ['ATConv', 'Block', 'ConvGLU', 'DropPath', 'LayerNorm2d', 'LayerScale', 'MLP', 'RMSNorm2d', 'initialize']

@@ -1,0 +1,82 @@
+"""Attentive Convolution (arXiv 2510.20092), the token mixer.
+
+The parameter names are those of the released code (github.com/price112/Attentive-Convolution, MIT licence,
+Copyright (c) 2025 price112), so that its weights load unchanged.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..ops import dynamic_depthwise_conv2d
+from .context_pool import CONTEXT_POOLS
+
+
+class ATConv(nn.Module):
+    """A depthwise convolution whose kernel each sample and channel generates from its own map.
+
+    - context-to-kernel (C2K), equation 7: pool to K * K positions, project the channels (``kernel_proj``), GELU, mix
+      the positions (``kernel_gen``);
+    - differential kernel modulation (DKM), equation 8: subtract ``sigmoid(difference_control)`` times the kernel mean;
+    - the kernel convolves the value projection (``x_proj``); ``proj`` follows.
+
+    The projection of C2K comes after the pooling, where paper and released code have it before. Both are averages
+    with weights that sum to one and a 1x1 convolution, so they commute exactly, gradients included, and the cost
+    falls from ``H * W * C**2`` to ``K**2 * C**2``.
+
+    Args:
+        dim: Channels C.
+        kernel_size: K, odd. Default: 3.
+        bias: Biases in the three projections and ``kernel_gen``. The paper's equations show none, the released
+            code has them. Default: True.
+        context_pool: 'flat' pools strips as the released code and all its weights do, 'grid' a K x K grid as
+            equation 7 does. Default: 'flat'.
+
+    Raises:
+        UserError: An even ``kernel_size`` or an unknown ``context_pool``.
+    """
+
+    def __init__(self, dim: int, kernel_size: int = 3, bias: bool = True, context_pool: str = 'flat') -> None:
+        super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise UserError(f'kernel_size must be odd and positive, but is {kernel_size}.')
+        if context_pool not in CONTEXT_POOLS:
+            raise UserError(f'context_pool must be one of {", ".join(CONTEXT_POOLS)}, but is {context_pool!r}.')
+        self.dim = dim
+        self.kernel_size = kernel_size
+        self.context_pool = context_pool
+        positions = kernel_size * kernel_size
+        self.kernel_proj = nn.Conv2d(dim, dim, 1, bias=bias)
+        self.kernel_act = nn.GELU()
+        self.kernel_gen = nn.Linear(positions, positions, bias=bias)
+        self.x_proj = nn.Conv2d(dim, dim, 1, bias=bias)
+        self.proj = nn.Conv2d(dim, dim, 1, bias=bias)
+        self.difference_control = nn.Parameter(torch.zeros(dim))
+
+    def generate_kernels(self, x: Tensor) -> Tensor:
+        """The kernels a map asks for: C2K and DKM.
+
+        Args:
+            x: (B, C, H, W).
+
+        Returns:
+            (B, C, K, K).
+        """
+        context = CONTEXT_POOLS[self.context_pool](x, self.kernel_size)
+        context = self.kernel_proj(context.unsqueeze(-1)).squeeze(-1)
+        kernels = self.kernel_gen(self.kernel_act(context))
+        difference = torch.sigmoid(self.difference_control)[:, None]
+        kernels = kernels - difference * kernels.mean(dim=2, keepdim=True)
+        return kernels.unflatten(2, (self.kernel_size, self.kernel_size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        # Under autocast DKM runs in float32, and the operator casts back.
+        kernels = self.generate_kernels(x)
+        value = self.x_proj(x)
+        if kernels.dtype != value.dtype:
+            kernels = kernels.to(value.dtype)
+        return self.proj(dynamic_depthwise_conv2d(value, kernels))
+
+    def extra_repr(self) -> str:
+        return f'dim={self.dim}, kernel_size={self.kernel_size}, context_pool={self.context_pool!r}'

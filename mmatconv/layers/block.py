@@ -1,0 +1,79 @@
+"""The residual block all backbones share: token mixer, then channel mixer, each normalised before and scaled after."""
+
+import torch
+from torch import Tensor, nn
+
+from .norms import LayerNorm2d
+
+
+class LayerScale(nn.Module):
+    """A learned factor for each channel of a residual branch.
+
+    Args:
+        dim: Channels C.
+        init_value: First value of every factor. Default: 1e-6, as in the released code.
+    """
+
+    def __init__(self, dim: int, init_value: float = 1e-6) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), init_value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        return x * self.gamma[:, None, None]
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: drops a residual branch for whole samples in training, and scales the others up.
+
+    Args:
+        rate: Probability of dropping, from 0 to below 1.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        if not self.training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        return x * (x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(keep) / keep)
+
+    def extra_repr(self) -> str:
+        return f'rate={self.rate:.3g}'
+
+
+class Block(nn.Module):
+    """``x + scale(token_mixer(norm(x)))``, then the same with the channel mixer.
+
+    Args:
+        dim: Channels C.
+        token_mixer: (B, C, H, W) -> (B, C, H, W), mixes positions.
+        channel_mixer: (B, C, H, W) -> (B, C, H, W), mixes channels.
+        drop_path: Probability of dropping each of the two branches. Default: 0.
+        layer_scale: A LayerScale on both branches. Default: False.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        token_mixer: nn.Module,
+        channel_mixer: nn.Module,
+        drop_path: float = 0.0,
+        layer_scale: bool = False,
+    ) -> None:
+        super().__init__()
+        self.norm_1 = LayerNorm2d(dim)
+        self.token_mixer = token_mixer
+        self.layer_scale_1 = LayerScale(dim) if layer_scale else nn.Identity()
+        self.norm_2 = LayerNorm2d(dim)
+        self.channel_mixer = channel_mixer
+        self.layer_scale_2 = LayerScale(dim) if layer_scale else nn.Identity()
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        x = x + self.drop_path(self.layer_scale_1(self.token_mixer(self.norm_1(x))))
+        return x + self.drop_path(self.layer_scale_2(self.channel_mixer(self.norm_2(x))))

@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Makes the tested environment in .venv: pinned packages (requirements/tested.txt) and mmcv with compiled ops.
+# Safe to interrupt and to call again: finished steps are skipped, and the mmcv build goes on where it stopped.
+#
+#   bash tools/setup_env.sh            set up .venv in the project folder
+#   MMATCONV_CACHE=DIR                 where mmcv is built and its wheel kept for other checkouts
+#   FORCE_CUDA=1                       compile mmcv's CUDA ops although no GPU is visible (nvcc is needed)
+#   BASE_PYTHON=/usr/bin/python3.11    the interpreter .venv is made from
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+uv_version=0.13.8
+mmcv_version=2.3.6
+venv=.venv
+cache=${MMATCONV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mmatconv}
+
+say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
+die() { printf '[setup] error: %s\n' "$*" >&2; exit 1; }
+
+# The stamp names everything the environment was made from; an equal stamp means there is nothing to do.
+stamp_text=$(cat requirements/tested.txt requirements/mmcv.txt tools/setup_env.sh | sha256sum | cut -d' ' -f1)
+if [ -f "$venv/.complete" ] && [ "$(cat "$venv/.complete")" = "$stamp_text" ] && [ -x "$venv/bin/python" ]; then
+  exit 0
+fi
+rm -f "$venv/.complete"
+
+base_python=${BASE_PYTHON:-}
+if [ -z "$base_python" ]; then
+  for candidate in python3.11 python3 python3.12 python3.10; do
+    if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null; then
+      base_python=$candidate
+      break
+    fi
+  done
+fi
+[ -n "$base_python" ] || die "no Python 3.10 to 3.12 found; install Python 3.11 or name one with BASE_PYTHON=/path/to/python"
+for tool in g++ git; do
+  command -v "$tool" >/dev/null || die "$tool is missing; install it (Debian: apt-get install $tool) and call again"
+done
+
+if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
+  say "making $venv from $("$base_python" -V) ($base_python)"
+  "$base_python" -m venv --clear "$venv" || die "'$base_python -m venv' failed; on Debian install python3-venv"
+fi
+python=$PWD/$venv/bin/python
+uv=$PWD/$venv/bin/uv
+if [ "$("$uv" --version 2>/dev/null | cut -d' ' -f2)" != "$uv_version" ]; then
+  say "installing uv $uv_version"
+  "$python" -m pip install --quiet "uv==$uv_version"
+fi
+
+say "installing the pinned packages (about 5 GB on a machine that has none of them cached)"
+# --no-deps: the file is complete, and what it leaves out on purpose (override.in) must not come back.
+"$uv" pip install --python "$python" --no-deps --requirement requirements/tested.txt
+
+# One wheel for each combination that changes the binary.
+target=$("$python" -c 'import sys, torch; print(f"cp{sys.version_info[0]}{sys.version_info[1]}-torch{torch.__version__}")')
+gpu=$("$python" -c 'import torch; print("gpu" if torch.cuda.is_available() else "cpu")')
+[ "${FORCE_CUDA:-0}" = 1 ] && gpu=gpu
+wheels=$cache/mmcv-$mmcv_version-$target-$gpu
+find_wheel() { find "$wheels" -maxdepth 1 -name 'onedl_mmcv-*.whl' 2>/dev/null | head -n 1; }
+
+if [ -z "$(find_wheel)" ]; then
+  mkdir -p "$wheels"
+  exec 9>"$wheels/lock"
+  flock 9  # two checkouts set up at once share one build
+fi
+if [ -z "$(find_wheel)" ]; then
+  source=$wheels/source
+  if [ ! -f "$source/setup.py" ]; then
+    say "fetching the mmcv $mmcv_version sources"
+    rm -rf "$source" "$wheels/sdist"
+    "$python" -m pip download --quiet --no-deps --no-build-isolation --no-binary :all: --require-hashes \
+      --requirement requirements/mmcv.txt --dest "$wheels/sdist"
+    mkdir -p "$wheels/unpack"
+    tar -xzf "$wheels"/sdist/*.tar.gz -C "$wheels/unpack" --strip-components 1
+    mv "$wheels/unpack" "$source"
+  fi
+  [ "$gpu" = gpu ] && export FORCE_CUDA=1
+  # -g0: without debug information the wheel is a tenth of the size.
+  say "compiling mmcv's ops for $target ($gpu); 13 minutes on 2 cores, [done/all] below"
+  (cd "$source" && PATH="$(dirname "$python"):$PATH" MMCV_WITH_OPS=1 CFLAGS="-g0 ${CFLAGS:-}" \
+    MAX_JOBS=${MAX_JOBS:-$(nproc)} NINJA_STATUS='[%f/%t] ' \
+    "$python" setup.py --quiet bdist_wheel --dist-dir "$wheels/dist" 2>&1 \
+    | tee "$wheels/build.log" | grep --line-buffered -E '^\[[0-9]+/[0-9]+\]|[Ee]rror' | sed -u -E 's/^(\[[0-9]+\/[0-9]+\]).* ([^ ]+\.(cpp|cu|cc|o)).*/\1 \2/') \
+    || die "compiling mmcv failed; the log is $wheels/build.log"
+  mv "$wheels"/dist/onedl_mmcv-*.whl "$wheels/" || die "compiling mmcv made no wheel; the log is $wheels/build.log"
+  rm -rf "$source" "$wheels/dist" "$wheels/sdist"
+fi
+"$uv" pip install --python "$python" --no-deps "$(find_wheel)"
+"$python" -c 'import mmcv.ops' || die "the compiled mmcv does not import; remove $wheels and call again"
+
+printf '%s' "$stamp_text" >"$venv/.complete"
+say "done: $venv is ready"
