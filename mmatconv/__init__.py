@@ -15,6 +15,9 @@ __all__ = ['ATConv', 'ATConvPVT', 'AttNet', 'UserError', '__version__', 'dynamic
 
 if find_spec('mmengine') is not None:
     from .backbones import ATConvPVT, AttNet
+    from .config_packages import register_config_packages
+
+    register_config_packages()
 else:
 
     def __getattr__(name: str) -> object:

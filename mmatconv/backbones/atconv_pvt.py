@@ -66,9 +66,7 @@ class ATConvPVT(Backbone):
         'medium': dict(depths=(3, 4, 18, 3)),
         'large': dict(depths=(3, 8, 27, 3)),
     }
-    arch_keys: Mapping[str, Any] = dict(
-        depths=..., dims=(64, 128, 320, 512), mlp_ratios=(8, 8, 4, 4), kernel_sizes=(3,)
-    )
+    per_stage: Mapping[str, Any] = dict(depths=None, dims=(64, 128, 320, 512), mlp_ratios=(8, 8, 4, 4), kernel_sizes=3)
 
     def __init__(
         self,
@@ -85,7 +83,7 @@ class ATConvPVT(Backbone):
         init: str = 'released',
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        self.arch = resolve_arch('ATConvPVT', arch, self.arch_settings, self.arch_keys)
+        self.arch = resolve_arch('ATConvPVT', arch, self.arch_settings, self.per_stage, {})
         self.context_pool = context_pool
         super().__init__(
             depths=self.arch['depths'],

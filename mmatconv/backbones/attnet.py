@@ -61,15 +61,8 @@ class AttNet(Backbone):
         'T3': dict(depths=(4, 4, 26, 4), dims=(72, 144, 320, 576), drop_path_rate=0.4),
         'T4': dict(depths=(5, 5, 28, 5), dims=(96, 192, 384, 768), drop_path_rate=0.5),
     }
-    arch_keys: Mapping[str, Any] = dict(
-        depths=...,
-        dims=...,
-        exp_rates=(8, 8, 4, 4),
-        kernel_sizes=(3,),
-        layer_scale=True,
-        glu_norm=True,
-        drop_path_rate=0.0,
-    )
+    per_stage: Mapping[str, Any] = dict(depths=None, dims=None, exp_rates=(8, 8, 4, 4), kernel_sizes=3)
+    flags: Mapping[str, Any] = dict(layer_scale=True, glu_norm=True, drop_path_rate=0.0)
 
     def __init__(
         self,
@@ -86,7 +79,7 @@ class AttNet(Backbone):
         init: str = 'released',
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        self.arch = resolve_arch('AttNet', arch, self.arch_settings, self.arch_keys)
+        self.arch = resolve_arch('AttNet', arch, self.arch_settings, self.per_stage, self.flags)
         self.context_pool = context_pool
         super().__init__(
             depths=self.arch['depths'],

@@ -18,43 +18,48 @@ from .roi_align_guard import guard_roi_align
 MIN_INPUT_SIZE = 32
 
 
-def resolve_arch(name: str, arch: str | Mapping[str, Any], settings: Mapping[str, dict], keys: Mapping) -> dict:
+def resolve_arch(
+    name: str,
+    arch: str | Mapping[str, Any],
+    settings: Mapping[str, dict[str, Any]],
+    per_stage: Mapping[str, Any],
+    flags: Mapping[str, Any],
+) -> dict[str, Any]:
     """The settings of an architecture given by name or as a dict.
 
     Args:
         name: Class name, for messages.
-        arch: A name of ``settings`` in upper or lower case, or a dict with entries of ``keys``.
+        arch: A name of ``settings`` in upper or lower case, or a dict with entries of ``per_stage`` and ``flags``.
         settings: Named architectures.
-        keys: Every entry an arch may have with its default; an entry whose default is ``...`` is required.
+        per_stage: Entries with one value for each stage and their defaults; None marks a required one. A single
+            number stands for itself at every stage.
+        flags: Entries with one value and their defaults.
+
+    Returns:
+        Every entry; those per stage as lists of equal length.
 
     Raises:
-        UserError: An unknown name or key, a missing key, or entries of unequal length.
+        UserError: An unknown name or entry, a missing entry, or lists of unequal length.
     """
     if isinstance(arch, str):
-        found = next((value for key, value in settings.items() if key.lower() == arch.lower()), None)
-        if found is None:
+        names = {key.lower(): key for key in settings}
+        if arch.lower() not in names:
             raise UserError(f'{name} has no arch {arch!r}; choose from {", ".join(settings)}, or give a dict.')
-        arch = found
-    unknown = sorted(set(arch) - set(keys))
-    if unknown:
-        raise UserError(f'{name}: the arch dict has no entry {unknown[0]!r}; it may have {", ".join(keys)}.')
-    missing = [key for key, default in keys.items() if default is ... and key not in arch]
-    if missing:
-        raise UserError(f'{name}: the arch dict needs the entry {missing[0]!r}, a list with one value for each stage.')
-    stages = len(arch['depths'])
-    resolved = {}
-    for key, default in keys.items():
-        value = arch.get(key, default)
-        per_stage = isinstance(keys[key], Sequence) or default is ...
-        if per_stage and isinstance(value, (int, float)):
-            value = [value] * stages
-        if per_stage and key not in arch:
-            value = (list(value) + [value[-1]] * stages)[:stages]
-        if per_stage and len(value) != stages:
-            raise UserError(
-                f'{name}: the arch dict has {len(value)} {key} for {stages} depths; give one for each stage.'
-            )
-        resolved[key] = value
+        arch = settings[names[arch.lower()]]
+    known = [*per_stage, *flags]
+    for key in arch:
+        if key not in known:
+            raise UserError(f'{name}: an arch dict has no entry {key!r}; it may have {", ".join(known)}.')
+    for key, default in per_stage.items():
+        if default is None and key not in arch:
+            raise UserError(f'{name}: an arch dict needs the entry {key!r}, a list with one value for each stage.')
+    resolved = {**per_stage, **flags, **arch}
+    stages = len(resolved['depths'])
+    for key in per_stage:
+        value = resolved[key]
+        resolved[key] = [value] * stages if isinstance(value, int | float) else list(value)
+        if len(resolved[key]) != stages:
+            raise UserError(f'{name}: the arch has {len(resolved[key])} {key} for {stages} depths; give one each.')
     return resolved
 
 
@@ -202,9 +207,8 @@ class Backbone(BaseModule):
     def _frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:
             return []
-        return [self.downsample_layers[0], *self.downsample_layers[: self.frozen_stages]] + list(
-            self.stages[: self.frozen_stages]
-        )
+        frozen = self.frozen_stages
+        return [self.downsample_layers[0], *self.downsample_layers[:frozen], *self.stages[:frozen]]
 
     def _freeze(self) -> None:
         for module in self._frozen_modules():

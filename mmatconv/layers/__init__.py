@@ -6,4 +6,4 @@ from .channel_mixers import MLP, ConvGLU
 from .init import initialize
 from .norms import LayerNorm2d, RMSNorm2d
 
-__all__ = ['ATConv', 'Block', 'ConvGLU', 'DropPath', 'LayerNorm2d', 'LayerScale', 'MLP', 'RMSNorm2d', 'initialize']
+__all__ = ['MLP', 'ATConv', 'Block', 'ConvGLU', 'DropPath', 'LayerNorm2d', 'LayerScale', 'RMSNorm2d', 'initialize']
