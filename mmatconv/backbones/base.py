@@ -118,7 +118,8 @@ class Backbone(BaseModule):
         if not 0 <= drop_path_rate < 1:
             raise UserError(f'drop_path_rate must lie from 0 to below 1, but is {drop_path_rate}.')
 
-        rates = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
+        blocks = sum(depths)
+        rates = [drop_path_rate * j / max(blocks - 1, 1) for j in range(blocks)]
         self.downsample_layers = nn.ModuleList()
         self.stages = nn.ModuleList()
         for i in range(self.out_indices[-1] + 1):
