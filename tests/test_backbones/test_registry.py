@@ -29,7 +29,7 @@ class Blocker:
 
 import importlib.util
 real = importlib.util.find_spec
-importlib.util.find_spec = lambda name, package=None: None if name.startswith('mm') and name != 'mmatconv' else real(name)
+importlib.util.find_spec = lambda name, package=None: None if name == 'mmengine' else real(name)
 sys.meta_path.insert(0, Blocker())
 import torch
 from mmatconv import ATConv
