@@ -13,7 +13,7 @@ import numpy as np
 
 CLASSES: tuple[str, ...] = ('disc', 'triangle', 'rectangle', 'star', 'ring')
 # In the label maps 0 is 'ignored', 1 is SEG_CLASSES[0], and so on: ADE20K's convention (reduce_zero_label=True).
-SEG_CLASSES: tuple[str, ...] = ('background',) + CLASSES
+SEG_CLASSES: tuple[str, ...] = ('background', *CLASSES)
 # RGB, one for each of SEG_CLASSES; PALETTE[1:] goes with CLASSES.
 PALETTE: tuple[tuple[int, int, int], ...] = (
     (96, 96, 96),
@@ -26,10 +26,10 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
 
 # Longer side of a shape's box as a share of the image side.
 SCALES = (0.08, 0.45)
-MAX_SHAPES = 5
+SHAPES = (2, 5)  # fewer where no free place is found
 # A shape in front is placed elsewhere where it would leave less than this share of one behind it in sight.
 MIN_VISIBLE = 0.45
-MIN_CONTRAST = 42.0  # distance in CIE Lab between a shape and what it is drawn on
+MIN_CONTRAST = 50.0  # distance in CIE Lab between a shape and what it is drawn on
 SUPERSAMPLING = 4
 
 
@@ -79,7 +79,7 @@ def draw_scene(rng: np.random.Generator, size: int = 192, crowd: bool = False) -
         crowd: adds a cluster of 9 to 20 tiny shapes of one class, annotated as one crowd.
 
     Returns:
-        Scene: 1 to 5 shapes, each with at least 45 % of its area in sight when it is not cut by the image's border.
+        Scene: 1 to 5 shapes. At least 45 % of each is in sight, counting what the image's border cuts off as hidden.
     """
     return _Painter(rng, size).paint(crowd)
 
@@ -104,13 +104,11 @@ class _Painter:
         if crowd:
             self._add_crowd()
         smallest = max(SCALES[0], 8 / size)
-        for _ in range(rng.integers(1, MAX_SHAPES + 1)):
+        for _ in range(rng.integers(SHAPES[0], SHAPES[1] + 1)):
             self._add_shape(int(rng.integers(len(CLASSES))), rng.uniform(smallest, SCALES[1]) * size)
         while len(self.areas) == int(crowd):  # a crowd in an unlucky place: try again, smaller
             self._add_shape(int(rng.integers(len(CLASSES))), rng.uniform(smallest, 0.2) * size)
-        instances = tuple(
-            Instance(label, self.owner == k + 1, crowd and k == 0) for k, label in enumerate(self.labels)
-        )
+        instances = tuple(Instance(label, self.owner == k + 1, crowd and k == 0) for k, label in enumerate(self.labels))
         void = (self.owner == 0) & (self.cover > 0.1)
         return Scene(_camera(rng, self.canvas), instances, void)
 
@@ -235,7 +233,9 @@ def _coverage(parts: np.ndarray, size: int) -> np.ndarray:
     return cover
 
 
-def _noise(rng: np.random.Generator, shape: tuple[int, int], cells: float, octaves: int, stretch: float = 1) -> np.ndarray:
+def _noise(
+    rng: np.random.Generator, shape: tuple[int, int], cells: float, octaves: int, stretch: float = 1
+) -> np.ndarray:
     """Smooth noise stretched to 0..1, float32 of `shape` (height, width).
 
     Args:
@@ -270,8 +270,10 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     if rng.random() < 0.5:
         base = base.T.copy()
 
-    hue = rng.uniform(0, 360) + rng.normal(0, 30, 3)
-    hsv = np.stack([hue % 360, rng.uniform(0.08, 0.5, 3), np.sort(rng.uniform(0.22, 0.85, 3))], 1)
+    # Earth, grass, water and sky: a hue in degrees around which the three colours lie.
+    hue = rng.choice([32, 48, 95, 130, 195, 215]) + rng.normal(0, 14, 3)
+    hsv = np.stack([hue % 360, rng.uniform(0.08, 0.5, 3), rng.permutation([0.32, 0.55, 0.8])], 1)
+    hsv[:, 2] += rng.uniform(-0.12, 0.12) + rng.uniform(-0.08, 0.08, 3)
     colours = cv2.cvtColor(hsv[None].astype(np.float32), cv2.COLOR_HSV2BGR)[0]
     mix = base[..., None]
     canvas = colours[0] * (1 - mix) + colours[1] * mix
@@ -336,7 +338,10 @@ def _shading(
     depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
     height = np.sin(np.minimum(depth / bevel, 1) * (np.pi / 2)).astype(np.float32)
     height = cv2.GaussianBlur(height, (0, 0), max(0.12 * bevel, 0.5))
-    slope_x, slope_y = cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=1 / 8)
+    slope_x, slope_y = (
+        cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=1 / 8),
+        cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=1 / 8),
+    )
     facing = -(slope_x * light[0] + slope_y * light[1]) * bevel
     rim = 1 - rng.uniform(0.1, 0.3) * (1 - height)
     across = 1 + rng.uniform(0.08, 0.25) * (u * light[0] + v * light[1])
