@@ -7,6 +7,7 @@ types that MMEngine's training state is made of. There is no fallback to unrestr
 import contextlib
 import os
 import pickle
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,10 +85,10 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[
     except PermissionError as error:
         raise UserError(f"checkpoint '{path}' cannot be read; check its permissions.") from error
     except pickle.UnpicklingError as error:
-        if 'GLOBAL' in str(error) or 'Unsupported' in str(error):
+        if named := re.search(r'(?:GLOBAL|attribute) (\S+)', str(error)):
             raise UserError(
-                f"checkpoint '{path}' holds objects beyond tensors and plain data, and restoring them would run code "
-                f'from the file ({_first_sentence(error)}); ask its author for a state dict or a safetensors file.'
+                f"checkpoint '{path}' holds more than tensors and plain data, and restoring it would run code from "
+                f'the file ({named[1]}); ask its author for a state dict or a safetensors file.'
             ) from error
         raise _damaged(path, error) from error
     except Exception as error:  # a damaged file makes the reader fail in any way

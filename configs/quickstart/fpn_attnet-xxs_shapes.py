@@ -1,0 +1,68 @@
+"""SemanticFPN, AttNet-XXS, from scratch on the generated shapes: minutes on two CPU cores."""
+
+_base_ = '../sem_fpn/fpn_attnet-t2_8xb4-40k_ade20k-512x512.py'
+
+# Made by tools/dataset_tools/make_shapes.py data/shapes
+dataset = dict(
+    _delete_=True,
+    type='BaseSegDataset',
+    data_root='data/shapes/ade',
+    metainfo=dict(
+        classes=('background', 'disc', 'triangle', 'rectangle', 'star', 'ring'),
+        palette=[[40, 40, 40], [230, 80, 60], [60, 160, 230], [90, 190, 90], [240, 190, 50], [170, 100, 220]],
+    ),
+    img_suffix='.jpg',
+    seg_map_suffix='.png',
+    reduce_zero_label=True,
+)
+norm_cfg = dict(type='BN', requires_grad=True)
+width = 64
+
+model = dict(
+    data_preprocessor=dict(size=(192, 192)),
+    backbone=dict(arch='XXS', init='live', drop_path_rate=0.0, norm_eval=False, init_cfg=None),
+    neck=dict(in_channels=[32, 64, 128, 240], out_channels=width),
+    decode_head=dict(
+        in_channels=[width] * 4, channels=width, num_classes=len(dataset['metainfo']['classes']), norm_cfg=norm_cfg
+    ),
+)
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=2,
+    dataset=dict(
+        **dataset,
+        data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    num_workers=2,
+    dataset=dict(
+        **dataset,
+        data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+
+iterations = 800
+auto_scale_lr = dict(base_batch_size=4)
+train_cfg = dict(max_iters=iterations, val_interval=200)
+optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=0.05), clip_grad=dict(max_norm=5))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(type='PolyLR', power=0.9, eta_min=0.0, begin=50, end=iterations, by_epoch=False),
+]
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))

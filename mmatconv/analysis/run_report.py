@@ -1,0 +1,119 @@
+"""Curves and a table from what MMEngine logged in a work dir."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import UserError
+
+# The metrics worth a curve and a row, by the prefix of the evaluator that logs them.
+METRICS = {
+    'coco/bbox_mAP': 'bbox AP',
+    'coco/bbox_mAP_50': 'bbox AP50',
+    'coco/bbox_mAP_75': 'bbox AP75',
+    'coco/segm_mAP': 'segm AP',
+    'coco/segm_mAP_50': 'segm AP50',
+    'coco/segm_mAP_75': 'segm AP75',
+    'mIoU': 'mIoU',
+    'mAcc': 'mAcc',
+    'aAcc': 'aAcc',
+    'accuracy/top1': 'top-1',
+    'accuracy/top5': 'top-5',
+}
+
+
+@dataclass
+class RunLog:
+    """The scalars of a training.
+
+    Attributes:
+        iterations: At which the losses were logged.
+        losses: By name, 'loss' the total, one value for each of ``iterations``.
+        metrics: By logged name, (iteration, value) of every validation.
+    """
+
+    iterations: list[int] = field(default_factory=list)
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+
+
+def read_run(work_dir: str | Path) -> RunLog:
+    """Read every ``vis_data/scalars.json`` of a work dir, a resumed training's several ones in order of time.
+
+    Of an iteration logged twice, because a resumed training repeated it, the later entry counts.
+
+    Raises:
+        UserError: No training was logged there.
+    """
+    rows: dict[int, dict[str, float]] = {}
+    validations: dict[tuple[str, int], float] = {}
+    for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
+        last = 0
+        for line in path.read_text().splitlines():
+            entry = json.loads(line)
+            if 'loss' in entry:
+                last = entry['iter']
+                rows[last] = entry
+            else:
+                # An epoch-based loop logs validations under the epoch; the iterations before it tell where it was.
+                validations.update({(name, last): entry[name] for name in METRICS if name in entry})
+    if not rows:
+        raise UserError(f"'{work_dir}' holds no log of a training; name the work dir of one.")
+    log = RunLog(iterations=sorted(rows))
+    names = [name for name in rows[log.iterations[0]] if name.startswith('loss') or '.loss' in name]
+    log.losses = {name: [rows[i].get(name, float('nan')) for i in log.iterations] for name in names}
+    for (name, iteration), value in sorted(validations.items(), key=lambda item: item[0][1]):
+        if iteration:
+            log.metrics.setdefault(name, []).append((iteration, value))
+    return log
+
+
+def plot_run(log: RunLog, path: str | Path, title: str) -> None:
+    """Draw losses and metrics over the iterations into a picture file; its folder is made."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), constrained_layout=True)
+    for name, values in log.losses.items():
+        left.plot(log.iterations, values, label=name, linewidth=2.5 if name == 'loss' else 1)
+    left.set(xlabel='iteration', ylabel='loss', yscale='log', title='training loss')
+    for name, points in log.metrics.items():
+        right.plot(*zip(*points), marker='o', label=METRICS[name])
+    right.set(xlabel='iteration', ylabel='score', title='validation')
+    right.set_ylim(bottom=0)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.suptitle(title)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def read_evaluation(work_dir: str | Path) -> dict[str, float]:
+    """The metrics of the newest evaluation by tools/test.py in a work dir, by logged name.
+
+    Raises:
+        UserError: There was no evaluation.
+    """
+    files = [path for path in sorted(Path(work_dir).glob('*/*.json')) if path.stem == path.parent.name]
+    if not files:
+        raise UserError(f"'{work_dir}' holds no evaluation; run tools/test.py with --work-dir {work_dir} first.")
+    metrics = json.loads(files[-1].read_text().strip().splitlines()[-1])
+    return {name: value for name, value in metrics.items() if name in METRICS}
+
+
+def contact_sheet(pictures: list[Path], path: str | Path, columns: int = 3) -> None:
+    """Put pictures of equal size side by side into one."""
+    import cv2
+    import numpy
+
+    images = [cv2.imread(str(picture)) for picture in pictures]
+    height, width = images[0].shape[:2]
+    blank = numpy.full((height, width, 3), 255, numpy.uint8)
+    images = [cv2.resize(image, (width, height)) for image in images]
+    images += [blank] * (-len(images) % columns)
+    rows = [numpy.hstack(images[i : i + columns]) for i in range(0, len(images), columns)]
+    cv2.imwrite(str(path), numpy.vstack(rows))
