@@ -4,7 +4,7 @@
 #
 #   bash tools/setup_env.sh            set up .venv in the project folder
 #   MMATCONV_CACHE=DIR                 where mmcv is built and its wheel kept for other checkouts
-#   FORCE_CUDA=1                       compile mmcv's CUDA ops although no GPU is visible (nvcc is needed)
+#   FORCE_CUDA=1 or 0                  compile mmcv's ops for the GPU or not; by default where torch sees one
 #   BASE_PYTHON=/usr/bin/python3.11    the interpreter .venv is made from
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -55,15 +55,25 @@ say "installing the pinned packages (about 5 GB on a machine that has none of th
 
 # One wheel for each combination that changes the binary.
 target=$("$python" -c 'import sys, torch; print(f"cp{sys.version_info[0]}{sys.version_info[1]}-torch{torch.__version__}")')
-gpu=$("$python" -c 'import torch; print("gpu" if torch.cuda.is_available() else "cpu")')
-[ "${FORCE_CUDA:-0}" = 1 ] && gpu=gpu
+case ${FORCE_CUDA:-} in
+  1) gpu=gpu ;;
+  0) gpu=cpu ;;
+  *) gpu=$("$python" -c 'import torch; print("gpu" if torch.cuda.is_available() else "cpu")') ;;
+esac
+if [ "$gpu" = gpu ]; then
+  "$python" -c 'import sys; from torch.utils.cpp_extension import CUDA_HOME, ROCM_HOME; sys.exit(not (CUDA_HOME or ROCM_HOME))' \
+    || die "mmcv's GPU ops need nvcc of CUDA $("$python" -c 'import torch; print(torch.version.cuda)'), found none; install it, or set FORCE_CUDA=0"
+  export FORCE_CUDA=1
+else
+  unset FORCE_CUDA
+fi
 wheels=$cache/mmcv-$mmcv_version-$target-$gpu
 find_wheel() { find "$wheels" -maxdepth 1 -name 'onedl_mmcv-*.whl' 2>/dev/null | head -n 1; }
 
 if [ -z "$(find_wheel)" ]; then
   mkdir -p "$wheels"
   exec 9>"$wheels/lock"
-  flock 9  # two checkouts set up at once share one build
+  ! command -v flock >/dev/null || flock 9  # two checkouts set up at once share one build
 fi
 if [ -z "$(find_wheel)" ]; then
   source=$wheels/source
@@ -76,13 +86,13 @@ if [ -z "$(find_wheel)" ]; then
     tar -xzf "$wheels"/sdist/*.tar.gz -C "$wheels/unpack" --strip-components 1
     mv "$wheels/unpack" "$source"
   fi
-  [ "$gpu" = gpu ] && export FORCE_CUDA=1
   # -g0: without debug information the wheel is a tenth of the size.
   say "compiling mmcv's ops for $target ($gpu); 13 minutes on 2 cores, [done/all] below"
+  progress() { grep --line-buffered -E '^\[[0-9]+/[0-9]+\]|[Ee]rror' | sed -u -E 's/^(\[[0-9]+\/[0-9]+\]).*\/([^/ ]+)\.o.*/\1 \2/' || true; }
   (cd "$source" && PATH="$(dirname "$python"):$PATH" MMCV_WITH_OPS=1 CFLAGS="-g0 ${CFLAGS:-}" \
     MAX_JOBS=${MAX_JOBS:-$(nproc)} NINJA_STATUS='[%f/%t] ' \
-    "$python" setup.py --quiet bdist_wheel --dist-dir "$wheels/dist" 2>&1 \
-    | tee "$wheels/build.log" | grep --line-buffered -E '^\[[0-9]+/[0-9]+\]|[Ee]rror' | sed -u -E 's/^(\[[0-9]+\/[0-9]+\]).* ([^ ]+\.(cpp|cu|cc|o)).*/\1 \2/') \
+    "$python" setup.py --quiet bdist_wheel --dist-dir "$wheels/dist" 2>&1) \
+    | tee "$wheels/build.log" | progress \
     || die "compiling mmcv failed; the log is $wheels/build.log"
   mv "$wheels"/dist/onedl_mmcv-*.whl "$wheels/" || die "compiling mmcv made no wheel; the log is $wheels/build.log"
   rm -rf "$source" "$wheels/dist" "$wheels/sdist"

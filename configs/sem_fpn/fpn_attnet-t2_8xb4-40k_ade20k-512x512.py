@@ -1,4 +1,4 @@
-"""SemanticFPN, AttNet-T2, ADE20K, 40k iterations of 32 images: table VI of arXiv 2510.20092, with PVT's recipe."""
+"""SemanticFPN, AttNet-T2, ADE20K, 40k iterations of 32 images, with PVT's recipe; the paper has no such row."""
 
 _base_ = [
     'mmseg::_base_/models/fpn_r50.py',
