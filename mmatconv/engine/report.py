@@ -1,0 +1,171 @@
+"""How a tool ends: one sentence for what the user can mend, a traceback for a bug, a pointer after an interruption."""
+
+import errno
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import torch
+import torch.distributed as dist
+
+from mmatconv.errors import UserError
+
+# Set by mmatconv.engine.torchrun: where a process leaves its sentence, so that the launcher prints one of them once.
+NOTES = 'MMATCONV_NOTES'
+# Set by the user: tracebacks for everything.
+DEBUG = 'MMATCONV_DEBUG'
+
+FILE_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+DEVICE_FULL = {errno.ENOSPC: 'the disk is full', errno.EDQUOT: 'the disk quota is used up', errno.EROFS: 'read-only'}
+# Assertions of OpenMMLab about the user's data and config: how they begin, and what to do.
+ASSERTIONS = {
+    'failed to load image': 'the file is no image or is damaged',
+    'If the mean has 3 values': 'images must have three channels, or model.data_preprocessor one mean for each channel',
+    'The `num_classes`': 'num_classes of the heads and metainfo.classes of the data sets must go together',
+}
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+class Progress:
+    """What the closing line needs to know of a run that was interrupted."""
+
+    training_dir: str | None = None
+
+
+def run(main: Callable[[Progress], None]) -> int:
+    """Runs a tool and returns its exit status: 0, 1 after an error, 128 plus the signal after an interruption."""
+    progress = Progress()
+    _catch_signals()
+    try:
+        main(progress)
+    except KeyboardInterrupt as error:
+        signum = getattr(error, 'signum', signal.SIGINT)
+        tell(_farewell(progress), first_only=True)
+        # torchrun sends the signal a second time; it ends the process now, without a traceback from the exit handlers.
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_DFL)
+        return 128 + signum
+    except Exception as error:
+        sentence = None if os.environ.get(DEBUG) else sentence_of(error)
+        if sentence:
+            tell(f'error: {sentence}')
+        elif not _others_failed():
+            traceback.print_exc()
+        return 1
+    return 0
+
+
+def tell(line: str, first_only: bool = False) -> None:
+    """Brings a line to the user once, however many processes have it to say.
+
+    Args:
+        line: what to say.
+        first_only: let only the first process of each machine speak, although the process group is up.
+    """
+    rank = os.environ.get('RANK', '0')
+    if os.environ.get(NOTES):
+        Path(os.environ[NOTES], rank).write_text(line, encoding='utf-8')
+        return
+    # Before the group is up every process meets the same error; afterwards one may fail alone.
+    alone = dist.is_available() and dist.is_initialized() and not first_only
+    if alone or _local_rank() == 0:
+        prefix = f'[process {rank}] ' if alone and dist.get_world_size() > 1 else ''
+        print(f'{prefix}{line}', file=sys.stderr, flush=True)
+
+
+def sentence_of(error: BaseException) -> str | None:
+    """The sentence for an error the user can mend; None for anything else, which keeps its traceback."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return _plain(cause)
+        cause = cause.__cause__
+    if isinstance(error, OSError) and error.errno in DEVICE_FULL:
+        return f'{DEVICE_FULL[error.errno]}: {error.filename or "a file of this run"} could not be written'
+    if isinstance(error, FILE_ERRORS):
+        if error.filename is not None:
+            return f"{error.strerror}: '{error.filename}'"
+        return _plain(error)
+    text = _plain(error)
+    if isinstance(error, AssertionError):
+        return next(
+            (f'{text.rstrip(".")}; {advice}' for start, advice in ASSERTIONS.items() if text.startswith(start)), None
+        )
+    if isinstance(error, KeyError) and re.search(r'is not in the \S+ registry', text):
+        return f'{text.split(". Please check")[0]}; check the type in the config'
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return 'the GPU ran out of memory; lower train_dataloader.batch_size or the image scale, or add --amp'
+    return None
+
+
+def last_checkpoint(work_dir: str) -> Path | None:
+    """The newest checkpoint MMEngine wrote below `work_dir`, also after the folder was moved."""
+    pointer = Path(work_dir, 'last_checkpoint')
+    if not pointer.is_file():
+        return None
+    named = Path(pointer.read_text(encoding='utf-8').strip())
+    moved = Path(work_dir, named.name)
+    return next((path for path in (named, moved) if path.is_file()), None)
+
+
+def _plain(error: BaseException) -> str:
+    """The message alone: without the traceback a DataLoader worker adds, and without MMEngine's 'class X in Y: '."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    name = re.escape(type(error).__name__)
+    if 'Original Traceback' in text:
+        text = re.split(rf'^(?:[\w.]+\.)?{name}: ', text, flags=re.MULTILINE)[-1]
+    while match := re.match(r'class `[^`]+` in \S+: ', text):
+        text = text[match.end() :]
+    return ' '.join(text.split())
+
+
+def _farewell(progress: Progress) -> str:
+    if progress.training_dir is None:
+        return 'interrupted'
+    checkpoint = last_checkpoint(progress.training_dir)
+    if checkpoint is None:
+        return f'interrupted before the first checkpoint was written to {progress.training_dir}'
+    return f'interrupted; the last checkpoint is {checkpoint}, call the same command with --resume to go on from it'
+
+
+def _local_rank() -> int:
+    names = ('LOCAL_RANK', 'SLURM_LOCALID', 'OMPI_COMM_WORLD_LOCAL_RANK')
+    value = next((os.environ[name] for name in names if os.environ.get(name)), '0')
+    return int(value) if value.isdigit() else 0
+
+
+def _others_failed() -> bool:
+    """Whether this process only lost its partner: the one that failed first has left its sentence already."""
+    folder = os.environ.get(NOTES)
+    return (
+        bool(folder)
+        and dist.is_initialized()
+        and any(path.name != os.environ['RANK'] for path in Path(folder).iterdir())
+    )
+
+
+def _catch_signals() -> None:
+    owner = os.getpid()
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        # Forked data workers inherit this handler; their parent ends them.
+        if os.getpid() != owner:
+            return
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_IGN)
+        raise Interrupted(signum)
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, handle)

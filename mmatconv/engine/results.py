@@ -1,0 +1,86 @@
+"""What tools/test.py leaves beside the scores: pictures and dumped predictions."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import mmcv
+import numpy as np
+from mmengine.evaluator import DumpResults
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
+
+from mmatconv.errors import UserError
+
+
+class ShowDirHook(Hook):
+    """Writes a picture of every test image, the prediction beside the ground truth where the pipeline loads one.
+
+    The packages' own hooks draw the first process's images only, and each spells its options differently.
+
+    Args:
+        folder: where the pictures go, each under its image's name.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Tells the visualizer of every process the classes and colours."""
+        with _every_process_draws():
+            runner.visualizer.dataset_meta = runner.test_dataloader.dataset.metainfo
+
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: list[BaseDataElement]) -> None:
+        """Draws the batch."""
+        for index, sample in enumerate(outputs):
+            path = sample.get('img_path')
+            if path is None:
+                image = data_batch['inputs'][index].permute(1, 2, 0).cpu().numpy().astype(np.uint8)
+                name = f'{batch_idx:06d}_{runner.rank}_{index}.png'
+            else:
+                image = mmcv.imread(path, channel_order='rgb')
+                name = Path(path).name
+            target = self.folder / name
+            if path is not None and target.resolve() == Path(path).resolve():
+                raise UserError(f"--show-dir '{self.folder}' holds the data set's own images; choose another folder")
+            with _every_process_draws():
+                _draw(runner.visualizer, name, image, sample, str(target))
+
+
+def _every_process_draws() -> AbstractContextManager:
+    """MMEngine's visualizer does nothing but on the first process; here each process has images of its own."""
+    return mock.patch('mmengine.dist.utils.is_main_process', return_value=True)
+
+
+def _draw(visualizer: Any, name: str, image: np.ndarray, sample: BaseDataElement, file: str) -> None:
+    if hasattr(visualizer, 'visualize_cls'):
+        visualizer.visualize_cls(image, sample, name=name, out_file=file)
+    else:
+        visualizer.add_datasample(name, image, data_sample=sample, out_file=file)
+
+
+class DumpSegResults(DumpResults):
+    """Dumps label maps as small as they are, without the ground truth and a float for each class and pixel."""
+
+    default_prefix = 'dump'
+
+    def process(self, data_batch: Any, predictions: list[dict]) -> None:
+        """Keeps the label map and what tells which image it is of."""
+        kept = []
+        for prediction in predictions:
+            slim = {key: value for key, value in prediction.items() if key not in ('seg_logits', 'gt_sem_seg')}
+            labels = slim['pred_sem_seg']['data']
+            slim['pred_sem_seg'] = dict(data=labels.byte() if labels.max() < 256 else labels.short())
+            kept.append(slim)
+        super().process(data_batch, kept)
+
+
+def dump_metric(scope: str, file: str) -> DumpResults:
+    """The metric that writes predictions to `file` for a package."""
+    if scope == 'mmdet':
+        from mmdet.evaluation import DumpDetResults
+
+        return DumpDetResults(out_file_path=file)
+    return DumpSegResults(file) if scope == 'mmseg' else DumpResults(file)

@@ -1,0 +1,12 @@
+"""Evaluates a checkpoint with a config: tools/test.py CONFIG CHECKPOINT [options]; --help lists them."""
+
+import sys
+from pathlib import Path
+
+# The project need not be installed to use its tools.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmatconv.engine.cli import test
+
+if __name__ == '__main__':
+    sys.exit(test())

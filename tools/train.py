@@ -1,0 +1,12 @@
+"""Trains the model of a config: tools/train.py CONFIG [options]; --help lists them."""
+
+import sys
+from pathlib import Path
+
+# The project need not be installed to use its tools.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmatconv.engine.cli import train
+
+if __name__ == '__main__':
+    sys.exit(train())
