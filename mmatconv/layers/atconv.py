@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..ops import dynamic_depthwise_conv2d
 from .context_pool import CONTEXT_POOLS
+from .pointwise import PointwiseConv
 
 
 class ATConv(nn.Module):
@@ -46,11 +47,11 @@ class ATConv(nn.Module):
         self.kernel_size = kernel_size
         self.context_pool = context_pool
         positions = kernel_size * kernel_size
-        self.kernel_proj = nn.Conv2d(dim, dim, 1, bias=bias)
+        self.kernel_proj = PointwiseConv(dim, dim, bias=bias)
         self.kernel_act = nn.GELU()
         self.kernel_gen = nn.Linear(positions, positions, bias=bias)
-        self.x_proj = nn.Conv2d(dim, dim, 1, bias=bias)
-        self.proj = nn.Conv2d(dim, dim, 1, bias=bias)
+        self.x_proj = PointwiseConv(dim, dim, bias=bias)
+        self.proj = PointwiseConv(dim, dim, bias=bias)
         self.difference_control = nn.Parameter(torch.zeros(dim))
 
     def generate_kernels(self, x: Tensor) -> Tensor:

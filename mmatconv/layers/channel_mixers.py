@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from .norms import RMSNorm2d
+from .pointwise import PointwiseConv
 
 
 class ConvGLU(nn.Module):
@@ -16,11 +17,11 @@ class ConvGLU(nn.Module):
 
     def __init__(self, dim: int, hidden: int, norm: bool = True) -> None:
         super().__init__()
-        self.fc1 = nn.Conv2d(dim, 2 * hidden, 1)
+        self.fc1 = PointwiseConv(dim, 2 * hidden)
         self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.act = nn.GELU()
         self.norm_layer = RMSNorm2d(hidden) if norm else nn.Identity()
-        self.fc2 = nn.Conv2d(hidden, dim, 1)
+        self.fc2 = PointwiseConv(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -38,9 +39,9 @@ class MLP(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Conv2d(dim, hidden, 1)
+        self.fc1 = PointwiseConv(dim, hidden)
         self.act = nn.GELU()
-        self.fc2 = nn.Conv2d(hidden, dim, 1)
+        self.fc2 = PointwiseConv(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
