@@ -2,7 +2,7 @@
 
 _base_ = '../mask_rcnn/mask-rcnn_attnet-t2_fpn_1x_coco.py'
 
-# Made by tools/dataset_tools/make_shapes.py data/shapes
+data_hint = 'python tools/dataset_tools/make_shapes.py data/shapes writes it'
 data_root = 'data/shapes/coco/'
 metainfo = dict(classes=('disc', 'triangle', 'rectangle', 'star', 'ring'))
 num_classes = 5
@@ -22,10 +22,10 @@ model = dict(
         mask_head=dict(in_channels=width, conv_out_channels=width, num_classes=num_classes),
     ),
     train_cfg=dict(
-        rpn_proposal=dict(nms_pre=500, max_per_img=300),
+        rpn_proposal=dict(nms_pre=250, max_per_img=150),
         rcnn=dict(sampler=dict(num=64)),
     ),
-    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100)),
+    test_cfg=dict(rpn=dict(nms_pre=250, max_per_img=100)),
 )
 
 train_pipeline = [
@@ -64,9 +64,9 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = val_evaluator
 
-epochs = 10
+epochs = 15
 auto_scale_lr = dict(base_batch_size=4)
-train_cfg = dict(max_epochs=epochs, val_interval=2)
+train_cfg = dict(max_epochs=epochs, val_interval=3)
 optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=5))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),

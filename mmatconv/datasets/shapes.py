@@ -25,10 +25,10 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
 )
 
 # Longer side of a shape's box as a share of the image side.
-SCALES = (0.08, 0.45)
+SCALES = (0.14, 0.5)
 SHAPES = (2, 5)  # fewer where no free place is found
 # A shape in front is placed elsewhere where it would leave less than this share of one behind it in sight.
-MIN_VISIBLE = 0.45
+MIN_VISIBLE = 0.6
 MIN_CONTRAST = 50.0  # distance in CIE Lab between a shape and what it is drawn on
 SUPERSAMPLING = 4
 

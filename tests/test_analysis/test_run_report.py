@@ -1,0 +1,75 @@
+"""Curves and tables from the logs of a run."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from mmatconv.analysis.run_report import contact_sheet, read_evaluation, read_run
+from mmatconv.errors import UserError
+
+
+def write_log(work_dir, stamp, rows):
+    folder = work_dir / stamp / 'vis_data'
+    folder.mkdir(parents=True)
+    (folder / 'scalars.json').write_text('\n'.join(json.dumps(row) for row in rows) + '\n')
+
+
+def train(iteration, loss):
+    return {'loss': loss, 'loss_cls': loss / 2, 'lr': 0.1, 'iter': iteration, 'step': iteration}
+
+
+@pytest.fixture
+def work_dir(tmp_path):
+    """A training that was interrupted after iteration 20 and resumed from iteration 10, and one evaluation."""
+    write_log(tmp_path, '20260101_000000', [train(10, 4.0), {'coco/bbox_mAP': 0.1, 'step': 1}, train(20, 9.0)])
+    write_log(tmp_path, '20260101_000100', [train(20, 3.0), {'coco/bbox_mAP': 0.3, 'data_time': 1, 'step': 2}])
+    (tmp_path / '20260101_000200').mkdir()
+    scores = {'coco/bbox_mAP': 0.25, 'coco/segm_mAP_50': 0.5, 'time': 0.1}
+    (tmp_path / '20260101_000200' / '20260101_000200.json').write_text(json.dumps(scores))
+    return tmp_path
+
+
+def test_a_resumed_training_is_one_curve(work_dir):
+    log = read_run(work_dir)
+    assert log.iterations == [10, 20]
+    assert log.losses == {'loss': [4.0, 3.0], 'loss_cls': [2.0, 1.5]}
+    assert log.metrics == {'coco/bbox_mAP': [(10, 0.1), (20, 0.3)]}
+
+
+def test_evaluation_is_the_newest(work_dir):
+    assert read_evaluation(work_dir) == {'coco/bbox_mAP': 0.25, 'coco/segm_mAP_50': 0.5}
+
+
+def test_folders_without_a_run_are_named(tmp_path):
+    with pytest.raises(UserError, match='holds no log of a training'):
+        read_run(tmp_path)
+    with pytest.raises(UserError, match='holds no evaluation; run tools/test.py'):
+        read_evaluation(tmp_path)
+
+
+def test_contact_sheet_fills_rows(tmp_path):
+    pictures = []
+    for i in range(4):
+        pictures.append(tmp_path / f'{i}.png')
+        cv2.imwrite(str(pictures[-1]), np.full((10, 20, 3), 50 * i, np.uint8))
+    contact_sheet(pictures, tmp_path / 'sheet.png', columns=3)
+    sheet = cv2.imread(str(tmp_path / 'sheet.png'))
+    assert sheet.shape == (20, 60, 3)
+    assert [sheet[5, 10, 0], sheet[5, 50, 0], sheet[15, 10, 0], sheet[15, 50, 0]] == [0, 100, 150, 255]
+
+
+def test_command_prints_the_table_and_draws(work_dir, tmp_path):
+    plot = tmp_path / 'new' / 'curves.png'
+    command = [sys.executable, 'tools/analysis_tools/report_run.py', str(work_dir), '--plot', str(plot)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert 'bbox AP' in result.stdout and '0.250' in result.stdout and 'segm AP50' in result.stdout
+    picture = cv2.imread(str(plot))
+    assert picture.shape[0] > 300 and picture.std() > 10
+    result = subprocess.run([*command[:2], str(tmp_path / 'none')], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.startswith('error: ') and 'Traceback' not in result.stderr
