@@ -3,6 +3,7 @@
 import argparse
 import ast
 import difflib
+import os
 import traceback
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,10 @@ def load_config(name: str, options: dict[str, Any] | None = None) -> Config:
         config = Config.fromfile(str(path))
     except SyntaxError as error:
         raise _syntax_sentence(path, error) from error
-    except UserError:
-        raise
     except Exception as error:
+        if isinstance(error, FileNotFoundError) and error.filename is not None:
+            base = os.path.normpath(error.filename)
+            raise UserError(f"config '{path}' inherits from '{base}', which does not exist") from error
         where = _line_of(error, path)
         reason = ' '.join(str(error).split())
         raise UserError(f"config '{path}'{where} cannot be read: {type(error).__name__}: {reason}") from error

@@ -47,7 +47,7 @@ def test_evaluation_is_the_newest(work_dir):
 def test_folders_without_a_run_are_named(tmp_path):
     with pytest.raises(UserError, match='holds no log of a training'):
         read_run(tmp_path)
-    with pytest.raises(UserError, match='holds no evaluation; run tools/test.py'):
+    with pytest.raises(UserError, match=r'holds no evaluation; run tools/test\.py'):
         read_evaluation(tmp_path)
 
 

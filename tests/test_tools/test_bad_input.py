@@ -1,5 +1,6 @@
 """Bad input ends in one sentence and a non-zero status; nothing is lost."""
 
+import logging
 import shutil
 
 import pytest
@@ -15,6 +16,8 @@ from mmatconv.engine import cli, report
 def tool(monkeypatch, capfd, shapes, tmp_path):
     """Calls train or test with arguments; returns the sentence after checking that it is the only word."""
     monkeypatch.setattr(report, '_catch_signals', lambda: None)
+    # MMEngine's logger keeps the output stream of the test that used it first, which is closed by now.
+    monkeypatch.setattr(logging, 'raiseExceptions', False)
     monkeypatch.setenv('SHAPES', str(shapes))
     monkeypatch.chdir(tmp_path)
 
@@ -71,10 +74,7 @@ def test_config_cannot_be_read(tool, config, tmp_path):
     )
     orphan = tmp_path / 'orphan.py'
     orphan.write_text("_base_ = './no.py'\n")
-    assert (
-        tool(cli.train, orphan)
-        == f'config \'{orphan}\' cannot be read: FileNotFoundError: file "{tmp_path}/no.py" does not exist'
-    )
+    assert tool(cli.train, orphan) == f"config '{orphan}' inherits from '{tmp_path}/no.py', which does not exist"
     empty = tmp_path / 'empty.py'
     empty.write_text('model = dict()\n')
     assert tool(cli.train, empty) == (
@@ -97,15 +97,15 @@ def test_data_is_missing(tool, config, shapes, tmp_path):
     path = config("data_hint = 'make data writes it'")
     assert tool(cli.train, path, option, 'train_dataloader.dataset.data_root=data/no') == (
         f"data root 'data/no' of train_dataloader.dataset does not exist (looked for {tmp_path}/data/no); put or link "
-        'the data there, or name another folder with --cfg-options train_dataloader.dataset.data_root=FOLDER; make data '
-        'writes it'
+        'the data there, or name another folder with --cfg-options train_dataloader.dataset.data_root=FOLDER; '
+        'make data writes it'
     )
     sentence = tool(cli.train, path, option, 'val_dataloader.dataset.ann_file=annotations/no.json')
     assert sentence.startswith(
         f"annotation file '{shapes}/coco/annotations/no.json' of val_dataloader.dataset does not exist"
     )
     sentence = tool(cli.train, path, option, 'val_evaluator.ann_file=no.json')
-    assert sentence.startswith("annotation file 'no.json' of val_evaluator.ann_file does not exist")
+    assert sentence.startswith("annotation file 'no.json' of val_evaluator does not exist")
     sentence = tool(cli.train, path, option, 'train_dataloader.dataset.data_prefix.img=no/')
     assert sentence.startswith(f"folder '{shapes}/coco/no/' of train_dataloader.dataset does not exist")
     (tmp_path / 'empty').mkdir()
@@ -136,8 +136,8 @@ def test_pretrained_weights_are_missing(tool, config):
         "model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='checkpoints/no.pth')))"
     )
     assert tool(cli.train, path) == (
-        "pretrained weights 'checkpoints/no.pth' (model.backbone.init_cfg) do not exist; download them from example.org, "
-        'or train without them: --cfg-options model.backbone.init_cfg=None'
+        "pretrained weights 'checkpoints/no.pth' (model.backbone.init_cfg) do not exist; download them from "
+        'example.org, or train without them: --cfg-options model.backbone.init_cfg=None'
     )
     # The way out that the sentence names leads on to the next check.
     way_out = ('--cfg-options', 'model.backbone.init_cfg=None', 'load_from=no.pth')
@@ -239,9 +239,9 @@ def test_checkpoint_of_another_model(run, detector, tmp_path):
         ).sentence,
     ]
     expected = (
-        f"checkpoint '{detector}/epoch_2.pth' is of another model: 0 tensors of this config are missing in it, 0 are left "
-        "over and 4 have another shape ('rpn_head.rpn_conv.weight' is (16, 16, 3, 3) in the file and (24, 16, 3, 3) in "
-        'the model); use the config it was trained with'
+        f"checkpoint '{detector}/epoch_2.pth' is of another model: 0 tensors of this config are missing in it, 0 are "
+        "left over and 4 have another shape ('rpn_head.rpn_conv.weight' is (16, 16, 3, 3) in the file and "
+        '(24, 16, 3, 3) in the model); use the config it was trained with'
     )
     assert sentences == [expected, expected]
     assert not list((tmp_path / 'work').glob('*.pth'))

@@ -1,0 +1,312 @@
+"""Who a process is, which processes it meets, and what a launcher starts."""
+
+import datetime
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmatconv.engine import launch, report, torchrun
+from mmatconv.errors import UserError
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def no_launcher(monkeypatch):
+    """A shell in which nothing has been launched, restored afterwards whatever the code sets."""
+    for name in list(os.environ):
+        if name.startswith(('SLURM_', 'OMPI_', 'MASTER_', 'MMATCONV_')) or name in (
+            *('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'LOCAL_WORLD_SIZE'),
+            *('NNODES', 'NODE_RANK', 'PORT', 'OMP_NUM_THREADS', 'MKL_NUM_THREADS'),
+        ):
+            monkeypatch.delenv(name)
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def gpus(monkeypatch, count):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: count)
+
+
+def script(folder, name, body):
+    path = folder / name
+    path.write_text(f'#!/usr/bin/env bash\n{body}\n')
+    path.chmod(0o755)
+    return path
+
+
+# ---- the place of a process --------------------------------------------------------------------------------------
+
+
+def test_alone():
+    assert launch.find_place('none') == launch.Place(0, 0, 1, 1)
+
+
+def test_torchrun_place(monkeypatch):
+    gpus(monkeypatch, 0)
+    os.environ.update(RANK='5', LOCAL_RANK='1', WORLD_SIZE='8', MASTER_ADDR='a', MASTER_PORT='1', LOCAL_WORLD_SIZE='4')
+    assert launch.find_place('pytorch') == launch.Place(5, 1, 8, 4)
+    del os.environ['WORLD_SIZE']
+    with pytest.raises(
+        UserError, match='--launcher pytorch needs the variable WORLD_SIZE, a number, but it is not set; '
+    ):
+        launch.find_place('pytorch')
+    os.environ['WORLD_SIZE'] = 'many'
+    with pytest.raises(UserError, match=r"it is 'many'; start with tools/dist_train\.sh"):
+        launch.find_place('pytorch')
+
+
+@pytest.mark.parametrize(
+    ('tasks', 'node', 'local_world'), [('4(x2)', 1, 4), ('2(x3),1', 3, 1), ('8', 0, 8), ('', 0, 8)]
+)
+def test_slurm_place(monkeypatch, tmp_path, tasks, node, local_world):
+    gpus(monkeypatch, 0)
+    script(tmp_path, 'scontrol', '[ "$*" = "show hostnames gpu[07-08]" ] && printf "gpu07\\ngpu08\\n"')
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
+    os.environ.update(
+        SLURM_PROCID='6', SLURM_NTASKS='8', SLURM_LOCALID='2', SLURM_NODEID=str(node), SLURM_NODELIST='gpu[07-08]',
+        SLURM_TASKS_PER_NODE=tasks, SLURM_JOB_ID='1234', SLURM_STEP_ID='1',
+    )  # fmt: skip
+    assert launch.find_place('slurm') == launch.Place(6, 2, 8, local_world)
+    assert os.environ['MASTER_ADDR'] == 'gpu07'
+    assert (os.environ['RANK'], os.environ['LOCAL_RANK'], os.environ['WORLD_SIZE']) == ('6', '2', '8')
+    port = int(os.environ.pop('MASTER_PORT'))
+    assert 1024 < port < 32768
+    os.environ['SLURM_JOB_ID'] = '1235'
+    launch.find_place('slurm')
+    assert int(os.environ['MASTER_PORT']) != port
+
+
+def test_slurm_without_scontrol(monkeypatch, tmp_path):
+    gpus(monkeypatch, 0)
+    monkeypatch.setenv('PATH', str(tmp_path))
+    os.environ.update(SLURM_PROCID='0', SLURM_NTASKS='2', SLURM_NODELIST='a1,a2', MASTER_PORT='1')
+    launch.find_place('slurm')
+    assert os.environ.pop('MASTER_ADDR') == 'a1'
+    os.environ['SLURM_NODELIST'] = 'a[1-2]'
+    with pytest.raises(
+        UserError, match=r"SLURM_NODELIST='a\[1-2\]' without a working 'scontrol show hostnames'; set MAS"
+    ):
+        launch.find_place('slurm')
+
+
+def test_mpi_place(monkeypatch):
+    gpus(monkeypatch, 0)
+    os.environ.update(
+        OMPI_COMM_WORLD_RANK='3',
+        OMPI_COMM_WORLD_LOCAL_RANK='1',
+        OMPI_COMM_WORLD_SIZE='4',
+        OMPI_COMM_WORLD_LOCAL_SIZE='2',
+    )
+    with pytest.raises(UserError, match='MASTER_ADDR, but it is not set'):
+        launch.find_place('mpi')
+    os.environ['MASTER_ADDR'] = 'first'
+    assert launch.find_place('mpi') == launch.Place(3, 1, 4, 2)
+
+
+def test_more_processes_than_gpus(monkeypatch, capfd):
+    gpus(monkeypatch, 2)
+    sentence = '^8 processes asked for but 2 GPUs are visible on [^;]+; start at most 2 there'
+    with pytest.raises(UserError, match=sentence):
+        launch.check_devices(8)
+    gpus(monkeypatch, 1)
+    with pytest.raises(UserError, match='but 1 GPU is visible on'):
+        launch.check_devices(2)
+    launch.check_devices(1)
+    assert torchrun.main(['2', 'tools/train.py']) == 1
+    assert capfd.readouterr().err.startswith('error: 2 processes asked for but 1 GPU is visible on')
+    gpus(monkeypatch, 0)
+    launch.check_devices(8)
+
+
+# ---- the process group -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(('count', 'backend'), [(0, 'gloo'), (2, 'nccl')])
+def test_group_is_made_for_the_device(monkeypatch, count, backend):
+    gpus(monkeypatch, count)
+    calls, devices = [], []
+    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda *args, **kwargs: calls.append((args, kwargs)))
+    monkeypatch.setattr(torch.cuda, 'set_device', devices.append)
+    monkeypatch.setattr(torch, 'set_num_threads', lambda count: None)
+    launch.start('pytorch', launch.Place(3, 1, 4, 2), dict(backend='nccl', timeout=90, port=7))
+    assert calls == [((backend,), dict(rank=3, world_size=4, timeout=datetime.timedelta(seconds=90)))]
+    assert devices == ([1] if count else [])
+
+
+@pytest.mark.parametrize('timeout', ['soon', -1, True])
+def test_timeout_must_be_seconds(timeout):
+    with pytest.raises(UserError, match=r'env_cfg.dist_cfg.timeout must be a positive number of seconds, got'):
+        launch.start('pytorch', launch.Place(), dict(timeout=timeout))
+
+
+def test_cores_are_shared_out(monkeypatch):
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: set(range(12)))
+    assert launch.share_threads(4) == 3
+    assert (os.environ['OMP_NUM_THREADS'], os.environ['MKL_NUM_THREADS']) == ('3', '3')
+    assert launch.share_threads(2) == 3  # what is set stays
+    del os.environ['OMP_NUM_THREADS']
+    assert launch.share_threads(100) == 1
+
+
+# ---- torchrun's arguments ----------------------------------------------------------------------------------------
+
+
+def test_one_machine_picks_a_free_port():
+    assert torchrun.arguments('2', ['train.py', 'c.py']) == [
+        '--nproc-per-node=2', '--nnodes=1', '--monitor-interval=0.2', '--rdzv-backend=c10d',
+        '--rdzv-endpoint=localhost:0', '--local-addr=localhost', 'train.py', 'c.py',
+    ]  # fmt: skip
+
+
+def test_variables_of_many_machines(monkeypatch):
+    os.environ.update(NNODES='3', NODE_RANK='2')
+    with pytest.raises(UserError, match='NNODES=3 needs MASTER_ADDR, the name of the machine with NODE_RANK=0'):
+        torchrun.arguments('8', ['train.py'])
+    os.environ.update(MASTER_ADDR='first', PORT='4000')
+    assert torchrun.arguments('8', ['train.py']) == [
+        '--nproc-per-node=8', '--nnodes=3', '--monitor-interval=0.2', '--node-rank=2', '--master-addr=first',
+        '--master-port=4000', 'train.py',
+    ]  # fmt: skip
+    del os.environ['PORT']
+    assert '--master-port=29500' in torchrun.arguments('8', ['train.py'])
+    os.environ['NODE_RANK'] = '3'
+    with pytest.raises(UserError, match='NODE_RANK=3 must be below NNODES=3'):
+        torchrun.arguments('8', ['train.py'])
+
+
+@pytest.mark.parametrize('count', ['0', '-1', 'two', ''])
+def test_number_of_processes(count, capfd):
+    assert torchrun.main([count, 'train.py']) == 1
+    expected = f'error: N, the number of processes, must be a whole number of at least 1, got {count!r}\n'
+    assert capfd.readouterr().err == expected
+
+
+# ---- what reaches the user ---------------------------------------------------------------------------------------
+
+
+def test_sentences():
+    def sentence(error):
+        return report.sentence_of(error)
+
+    assert sentence(UserError('one sentence')) == 'one sentence'
+    # MMEngine 0.10.7 puts the class in front, a DataLoader worker the traceback.
+    assert (
+        sentence(UserError('class `AttNet` in mmatconv/backbones/attnet.py: class `B` in b.py: no arch')) == 'no arch'
+    )
+    worker = 'Caught FileNotFoundError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
+    assert sentence(FileNotFoundError(f"{worker}  File\nFileNotFoundError: [Errno 2] No such file: 'a.jpg'\n")) == (
+        "[Errno 2] No such file: 'a.jpg'"
+    )
+    assert sentence(FileNotFoundError(2, 'No such file or directory', 'a.jpg')) == "No such file or directory: 'a.jpg'"
+    assert (
+        sentence(OSError(28, 'No space left on device')) == 'the disk is full: a file of this run could not be written'
+    )
+    chained = RuntimeError('outer')
+    chained.__cause__ = UserError('inner')
+    assert sentence(chained) == 'inner'
+    missing = KeyError('ATNet is not in the mmdet::model registry. Please check whether')
+    assert sentence(missing) == 'ATNet is not in the mmdet::model registry; check the type in the config'
+    assert sentence(AssertionError('failed to load image: a.jpg')) == (
+        'failed to load image: a.jpg; the file is no image or is damaged'
+    )
+    for bug in (ValueError('x'), KeyError('x'), AssertionError('x'), RuntimeError('x'), OSError(5, 'I/O error')):
+        assert sentence(bug) is None
+
+
+def test_notes_speak_for_all_processes(monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv('MMATCONV_NOTES', str(tmp_path))
+    for rank in ('1', '0'):
+        monkeypatch.setenv('RANK', rank)
+        report.tell(f'error: from {rank}')
+    assert capfd.readouterr().err == ''
+    os.utime(tmp_path / '1', ns=(1, 1))
+    assert torchrun._note(tmp_path) == 'error: from 1'
+
+
+def test_first_process_of_a_machine_speaks(monkeypatch, capfd):
+    for local_rank, heard in (('1', ''), ('0', 'error: x\n')):
+        monkeypatch.setenv('LOCAL_RANK', local_rank)
+        report.tell('error: x')
+        assert capfd.readouterr().err == heard
+
+
+# ---- the shell scripts -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def srun(tmp_path):
+    """Runs a Slurm script where srun prints its arguments, one a line."""
+    script(tmp_path, 'srun', 'printf "%s\\n" "$@"')
+
+    def call(name, *arguments, **variables):
+        environment = {**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'PYTHON': 'py', **variables}
+        command = [str(PROJECT / 'tools' / name), *arguments]
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    return call
+
+
+def test_slurm_train(srun):
+    answer = srun(
+        'slurm_train.sh', 'part', 'a job', 'c.py', '--cfg-options', 'a=[1, 2]', GPUS='16', SRUN_ARGS='-A me --qos=q'
+    )
+    assert answer.stdout.splitlines() == [
+        '--partition=part', '--job-name=a job', '--ntasks=16', '--ntasks-per-node=8', '--cpus-per-task=5',
+        '--kill-on-bad-exit=1', '--gres=gpu:8', '-A', 'me', '--qos=q', 'py', '-u', f'{PROJECT}/tools/train.py', 'c.py',
+        '--cfg-options', 'a=[1, 2]', '--launcher', 'slurm',
+    ]  # fmt: skip
+
+
+def test_slurm_test_on_cpus(srun):
+    variables = dict(GPUS='4', GPUS_PER_NODE='2', CPUS_PER_TASK='3', GRES='none')
+    answer = srun('slurm_test.sh', 'part', 'job', 'c.py', 'c.pth', '--tta', **variables)
+    assert answer.stdout.splitlines() == [
+        '--partition=part', '--job-name=job', '--ntasks=4', '--ntasks-per-node=2', '--cpus-per-task=3',
+        '--kill-on-bad-exit=1', 'py', '-u', f'{PROJECT}/tools/test.py', 'c.py', 'c.pth', '--tta', '--launcher', 'slurm',
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize('name', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'])
+def test_scripts_say_how_they_are_called(srun, name):
+    answer = srun(name, 'c.py')
+    assert answer.returncode == 2
+    assert answer.stderr.startswith('error: usage: ')
+    assert answer.stderr.count('\n') == 1
+
+
+def test_two_machines(tmp_path):
+    """Two launchers on this machine stand for two machines; each starts one process, and the two form one group."""
+    worker = tmp_path / 'worker.py'
+    worker.write_text(
+        'import torch\n'
+        'from mmatconv.engine import launch\n'
+        "place = launch.find_place('pytorch')\n"
+        "launch.start('pytorch', place, dict(backend='nccl', timeout=60))\n"
+        'total = torch.tensor([place.rank + 1])\n'
+        'torch.distributed.all_reduce(total)\n'
+        'print(place.rank, place.world_size, torch.distributed.get_backend(), total.item())\n'
+        'launch.stop()\n'
+    )
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = str(free.getsockname()[1])
+    variables = dict(NNODES='2', MASTER_ADDR='127.0.0.1', PORT=port, CUDA_VISIBLE_DEVICES='')
+    command = [sys.executable, '-m', 'mmatconv.engine.torchrun', '1', str(worker)]
+    nodes = [
+        subprocess.Popen(
+            command, env={**os.environ, **variables, 'NODE_RANK': str(node)}, stdout=subprocess.PIPE, text=True
+        )
+        for node in (0, 1)
+    ]
+    answers = [node.communicate(timeout=120)[0].strip() for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0]
+    assert sorted(answers) == ['0 2 gloo 3', '1 2 gloo 3']
