@@ -12,14 +12,13 @@ model = dict(
     data_preprocessor=dict(pad_size_divisor=32),
     backbone=dict(arch='XXS', init='live', drop_path_rate=0.0, norm_eval=False, init_cfg=None),
     neck=dict(in_channels=[32, 64, 128, 240], out_channels=width),
-    # Anchors from 16 px, and RoIs of 56 px and more from coarser levels: shapes measure 14 to 87 px.
+    # Anchors from 16 px, and RoIs of 56 px and more from coarser levels: shapes measure 27 to 96 px.
     rpn_head=dict(in_channels=width, feat_channels=width, anchor_generator=dict(scales=[4])),
     roi_head=dict(
-        # One sample a bin: half the step is RoIAlign otherwise, which has one thread on the CPU.
-        bbox_roi_extractor=dict(out_channels=width, finest_scale=28, roi_layer=dict(sampling_ratio=1)),
+        bbox_roi_extractor=dict(out_channels=width, finest_scale=28),
         bbox_head=dict(in_channels=width, fc_out_channels=256, num_classes=num_classes),
-        mask_roi_extractor=dict(out_channels=width, finest_scale=28, roi_layer=dict(sampling_ratio=1)),
-        mask_head=dict(in_channels=width, conv_out_channels=width, num_classes=num_classes),
+        mask_roi_extractor=dict(out_channels=width, finest_scale=28),
+        mask_head=dict(num_convs=2, in_channels=width, conv_out_channels=width, num_classes=num_classes),
     ),
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=250, max_per_img=150),
@@ -64,7 +63,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = val_evaluator
 
-epochs = 15
+epochs = 10
 auto_scale_lr = dict(base_batch_size=4)
 train_cfg = dict(max_epochs=epochs, val_interval=3)
 optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=5))

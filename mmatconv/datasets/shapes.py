@@ -30,6 +30,9 @@ SHAPES = (2, 5)  # fewer where no free place is found
 # A shape in front is placed elsewhere where it would leave less than this share of one behind it in sight.
 MIN_VISIBLE = 0.6
 MIN_CONTRAST = 50.0  # distance in CIE Lab between a shape and what it is drawn on
+# As bananas are mostly yellow: the share of shapes in their class's hue, degrees apart by 360 / classes, and its spread.
+TYPICAL = 0.8
+HUE_SPREAD = 25.0
 SUPERSAMPLING = 4
 
 
@@ -167,8 +170,9 @@ class _Painter:
 
         alpha = cover[part][..., None]
         beneath = self.canvas[mask].mean(0) if mask.any() else self.canvas.mean((0, 1))
-        first, second = _contrasting(rng, beneath, 2)
-        texture = _texture(rng, u, v, diameter)[..., None] * rng.uniform(0.45, 0.9)
+        typical = 360 / len(CLASSES) * self.labels[-1] if rng.random() < TYPICAL else None
+        first, second = _contrasting(rng, beneath, 2, typical)
+        texture = _texture(rng, u, v, diameter)[..., None] * rng.uniform(0.3, 0.7)
         paint = first * (1 - texture) + second * texture
         paint = paint * _shading(rng, mask[part], u, v, self.light, diameter)[..., None]
         self.canvas[part] = self.canvas[part] * (1 - alpha) + np.clip(paint, 0, 1) * alpha
@@ -285,10 +289,20 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.clip(canvas * (1 + rng.uniform(0, 0.5) * slope), 0, 1).astype(np.float32)
 
 
-def _contrasting(rng: np.random.Generator, beneath: np.ndarray, count: int) -> np.ndarray:
-    """`count` random colours that stand out from the colour `beneath`, both BGR in 0..1: (3,) to (count, 3)."""
+def _contrasting(rng: np.random.Generator, beneath: np.ndarray, count: int, hue: float | None) -> np.ndarray:
+    """Random colours that stand out from the colour `beneath`.
+
+    Args:
+        beneath: (3,) BGR in 0..1.
+        count: how many.
+        hue: in degrees, around which they lie; None for any.
+
+    Returns:
+        (count, 3) BGR in 0..1.
+    """
     tries = 24
-    hsv = np.stack([rng.uniform(0, 360, tries), rng.uniform(0.15, 0.95, tries), rng.uniform(0.2, 1, tries)], 1)
+    hues = rng.uniform(0, 360, tries) if hue is None else rng.normal(hue, HUE_SPREAD, tries) % 360
+    hsv = np.stack([hues, rng.uniform(0.15 if hue is None else 0.45, 0.95, tries), rng.uniform(0.2, 1, tries)], 1)
     colours = cv2.cvtColor(hsv[None].astype(np.float32), cv2.COLOR_HSV2BGR)
     lab = cv2.cvtColor(np.concatenate([colours, beneath.reshape(1, 1, 3).astype(np.float32)], 1), cv2.COLOR_BGR2Lab)[0]
     far = np.linalg.norm(lab[:-1] - lab[-1], axis=1)
