@@ -9,7 +9,7 @@ out=work_dirs/quickstart
 config=configs/quickstart/mask-rcnn_attnet-xxs_fpn_shapes.py
 started=$SECONDS
 
-"$python" tools/dataset_tools/make_shapes.py data/shapes
+"$python" tools/dataset_tools/make_shapes.py data/shapes --train 600
 
 # Four images a step: one process on a GPU, two on the CPU, whose RoIAlign has one thread.
 processes=$("$python" -c 'import os, torch; print(1 if torch.cuda.is_available() else min(2, len(os.sched_getaffinity(0))))')

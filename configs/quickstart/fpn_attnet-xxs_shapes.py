@@ -2,7 +2,7 @@
 
 _base_ = '../sem_fpn/fpn_attnet-t2_8xb4-40k_ade20k-512x512.py'
 
-data_hint = 'python tools/dataset_tools/make_shapes.py data/shapes writes it'
+data_hint = 'python tools/dataset_tools/make_shapes.py data/shapes --train 600 writes it'
 dataset = dict(
     _delete_=True,
     type='BaseSegDataset',

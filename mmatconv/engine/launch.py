@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import subprocess
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -93,6 +94,8 @@ def start(launcher: str, place: Place, dist_cfg: dict) -> None:
     else:
         backend = 'gloo'
         torch.set_num_threads(share_threads(place.local_world_size))
+    # Gradients of depthwise kernels come in strides of their own; torch says so at length, and copies them once a step.
+    warnings.filterwarnings('ignore', message='Grad strides do not match bucket view strides')
     try:
         dist.init_process_group(backend, rank=place.rank, world_size=place.world_size, **options)
     except getattr(dist, 'DistError', RuntimeError) as error:
