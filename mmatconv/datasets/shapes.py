@@ -30,7 +30,7 @@ SHAPES = (2, 5)  # fewer where no free place is found
 # A shape in front is placed elsewhere where it would leave less than this share of one behind it in sight.
 MIN_VISIBLE = 0.6
 MIN_CONTRAST = 50.0  # distance in CIE Lab between a shape and what it is drawn on
-# As bananas are mostly yellow: the share of shapes in their class's hue, degrees apart by 360 / classes, and its spread.
+# As bananas are mostly yellow: the share of shapes in the hue of their class, and how far they stray, in degrees.
 TYPICAL = 0.8
 HUE_SPREAD = 25.0
 SUPERSAMPLING = 4

@@ -35,7 +35,7 @@ def set_amp(config: Config, asked: bool) -> None:
     if asked and kind not in ('OptimWrapper', 'AmpOptimWrapper', 'BFloat16OptimWrapper'):
         raise UserError(f"--amp replaces an optim_wrapper of type OptimWrapper, but the config's is {kind}")
     if no_gpu() and (kind == 'AmpOptimWrapper' or (asked and kind == 'OptimWrapper')):
-        print('no GPU is visible: mixed precision is bfloat16 on the CPU, without a loss scale', flush=True)
+        report.note('no GPU is visible: mixed precision is bfloat16 on the CPU, without a loss scale')
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(key, None)
         wrapper['type'] = 'mmatconv.engine.amp.BFloat16OptimWrapper'
@@ -73,7 +73,7 @@ def set_resume(config: Config, given: str) -> None:
         )
     config.resume = newest is not None
     if newest is None:
-        print(f'--resume: {config.work_dir} holds no checkpoint yet, training begins anew', flush=True)
+        report.note(f'--resume: {config.work_dir} holds no checkpoint yet, training begins anew')
     else:
         config.load_from = str(newest)
 

@@ -85,6 +85,12 @@ def tell(line: str, first_only: bool = False) -> None:
         print(f'{prefix}{line}', file=sys.stderr, flush=True)
 
 
+def note(line: str) -> None:
+    """Prints what happens before there is a logger, once for all processes."""
+    if os.environ.get('RANK', '0') == '0':
+        print(line, flush=True)
+
+
 def sentence_of(error: BaseException) -> str | None:
     """The sentence for an error the user can mend; None for anything else, which keeps its traceback."""
     cause: BaseException | None = error
