@@ -66,3 +66,5 @@ param_scheduler = [
     dict(type='PolyLR', power=0.9, eta_min=0.0, begin=50, end=iterations, by_epoch=False),
 ]
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))
+custom_hooks = [dict(type='SyncBuffersHook')]
+randomness = dict(seed=0)

@@ -73,3 +73,6 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=epochs, T_max=epochs, convert_to_iter_based=True),
 ]
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(save_best='coco/bbox_mAP'))
+# Every process counts batch statistics of its own; without this they would validate with different ones.
+custom_hooks = [dict(type='SyncBuffersHook')]
+randomness = dict(seed=0)

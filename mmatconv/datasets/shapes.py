@@ -28,10 +28,10 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
 SCALES = (0.14, 0.5)
 SHAPES = (2, 5)  # fewer where no free place is found
 # A shape in front is placed elsewhere where it would leave less than this share of one behind it in sight.
-MIN_VISIBLE = 0.6
+MIN_VISIBLE = 0.65
 MIN_CONTRAST = 50.0  # distance in CIE Lab between a shape and what it is drawn on
 # As bananas are mostly yellow: the share of shapes in the hue of their class, and how far they stray, in degrees.
-TYPICAL = 0.8
+TYPICAL = 0.9
 HUE_SPREAD = 25.0
 SUPERSAMPLING = 4
 
