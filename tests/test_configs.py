@@ -127,9 +127,12 @@ def test_ade20k_recipe(path):
 
 
 def test_quickstart_names_the_classes_of_the_generated_data():
-    from mmatconv.datasets import CLASSES, SEG_CLASSES
+    from mmatconv.datasets import CLASSES, PALETTE, SEG_CLASSES
 
     detection = Config.fromfile('configs/quickstart/mask-rcnn_attnet-xxs_fpn_shapes.py')
     assert detection.train_dataloader.dataset.metainfo.classes == CLASSES
     segmentation = Config.fromfile('configs/quickstart/fpn_attnet-xxs_shapes.py')
     assert segmentation.train_dataloader.dataset.metainfo.classes == SEG_CLASSES
+    palettes = [config.train_dataloader.dataset.metainfo.palette for config in (segmentation, detection)]
+    assert [tuple(colour) for colour in palettes[0]] == list(PALETTE)
+    assert [tuple(colour) for colour in palettes[1]] == list(PALETTE[1:])

@@ -9,7 +9,7 @@ dataset = dict(
     data_root='data/shapes/ade',
     metainfo=dict(
         classes=('background', 'disc', 'triangle', 'rectangle', 'star', 'ring'),
-        palette=[[40, 40, 40], [230, 80, 60], [60, 160, 230], [90, 190, 90], [240, 190, 50], [170, 100, 220]],
+        palette=[[96, 96, 96], [230, 85, 60], [250, 190, 40], [70, 170, 90], [60, 120, 220], [170, 80, 200]],
     ),
     img_suffix='.jpg',
     seg_map_suffix='.png',

@@ -4,7 +4,10 @@ _base_ = '../mask_rcnn/mask-rcnn_attnet-t2_fpn_1x_coco.py'
 
 data_hint = 'python tools/dataset_tools/make_shapes.py data/shapes --train 600 writes it'
 data_root = 'data/shapes/coco/'
-metainfo = dict(classes=('disc', 'triangle', 'rectangle', 'star', 'ring'))
+metainfo = dict(
+    classes=('disc', 'triangle', 'rectangle', 'star', 'ring'),
+    palette=[(230, 85, 60), (250, 190, 40), (70, 170, 90), (60, 120, 220), (170, 80, 200)],
+)
 num_classes = 5
 width = 64
 

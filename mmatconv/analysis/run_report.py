@@ -82,6 +82,7 @@ def plot_run(log: RunLog, path: str | Path, title: str) -> None:
     for name, points in log.metrics.items():
         right.plot(*zip(*points), marker='o', label=METRICS[name])
     right.set(xlabel='iteration', ylabel='score', title='validation')
+    right.set_xlim(left=0)
     right.set_ylim(bottom=0)
     for axes in (left, right):
         axes.grid(alpha=0.3)
