@@ -100,10 +100,11 @@ def _train(args: argparse.Namespace, progress: report.Progress) -> None:
     options.set_amp(config, args.amp)
     progress.training_dir = config.work_dir
     _join(config, place)
-    from mmatconv.engine.hooks import CheckpointGuardHook
+    from mmatconv.engine.hooks import CheckpointGuardHook, ImageChannelsHook
     from mmatconv.engine.runner import Runner
 
     runner = _build(config, Runner)
+    runner.register_hook(ImageChannelsHook())
     if config.get('load_from'):
         runner.register_hook(CheckpointGuardHook(config.load_from, exact=bool(config.get('resume'))))
     runner.train()
@@ -122,11 +123,12 @@ def _test(args: argparse.Namespace) -> None:
         options.set_visualizer(config)
         preflight.check_show_dir(args.show_dir)
     _join(config, place)
-    from mmatconv.engine.hooks import CheckpointGuardHook
+    from mmatconv.engine.hooks import CheckpointGuardHook, ImageChannelsHook
     from mmatconv.engine.results import ShowDirHook, dump_metric
     from mmatconv.engine.runner import TestRunner
 
     runner = _build(config, TestRunner)
+    runner.register_hook(ImageChannelsHook())
     runner.register_hook(CheckpointGuardHook(config.load_from, exact=True))
     if args.show_dir:
         runner.register_hook(ShowDirHook(args.show_dir))

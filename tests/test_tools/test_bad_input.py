@@ -259,6 +259,16 @@ def test_image_is_too_small(run, detector, tmp_path):
     assert '32' in outcome.sentence
 
 
+def test_images_without_three_channels(run, detector, tmp_path):
+    config = Config.fromfile(str(detector / 'det.py'))
+    config.test_dataloader.dataset.pipeline[0].color_type = 'grayscale'
+    config.dump(str(tmp_path / 'grey.py'))
+    outcome = run('test.py', str(tmp_path / 'grey.py'), detector / 'epoch_2.pth', '--work-dir', 'work', cwd=tmp_path)
+    assert outcome.status == 1
+    assert 'channel' in outcome.sentence
+    assert '(1, ' in outcome.sentence
+
+
 def test_a_bug_keeps_its_traceback(run, tmp_path):
     outcome = run('train.py', 'seg.py', '--cfg-options', 'model.decode_head.feature_strides=[4,8]', cwd=tmp_path)
     assert outcome.status == 1
