@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# Threads that wait must not keep the cores busy that other processes of the same test need.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 # The package need not be installed: tests and the processes they start import it from here.
 os.environ['PYTHONPATH'] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])
 
