@@ -93,7 +93,7 @@ if [ -z "$(find_wheel)" ]; then
     MAX_JOBS=${MAX_JOBS:-$(nproc)} NINJA_STATUS='[%f/%t] ' \
     "$python" setup.py --quiet bdist_wheel --dist-dir "$wheels/dist" 2>&1) \
     | tee "$wheels/build.log" | progress \
-    || die "compiling mmcv failed; the log is $wheels/build.log"
+    || die "compiling mmcv failed or was interrupted; call again to go on, the log is $wheels/build.log"
   mv "$wheels"/dist/onedl_mmcv-*.whl "$wheels/" || die "compiling mmcv made no wheel; the log is $wheels/build.log"
   rm -rf "$source" "$wheels/dist" "$wheels/sdist"
 fi
