@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import all_reduce_params, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
@@ -88,6 +88,17 @@ class CheckpointGuardHook(Hook):
         checkpoint.setdefault('state_dict', state)
         report = check_state(model, state, self.path, self.exact)
         runner.logger.info(f"checkpoint '{self.path}': {report.summary()}")
+
+
+class SyncStatisticsHook(Hook):
+    """Averages running statistics over the processes after every step, as SyncBatchNorm keeps them equal.
+
+    Without it each process validates with statistics of its own, and the checkpoint holds those of the first.
+    """
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Averages the buffers; the checkpoint hook comes later, its priority being lower."""
+        all_reduce_params(runner.model.buffers(), op='mean')
 
 
 class ImageChannelsHook(Hook):

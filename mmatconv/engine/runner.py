@@ -14,12 +14,14 @@ from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmatconv.engine.hooks import SafeCheckpointHook
+from mmatconv.engine.hooks import SafeCheckpointHook, SyncStatisticsHook
 from mmatconv.errors import UserError
 
 
 class Runner(MMEngineRunner):
     """Trains on several processes without a GPU, and never leaves half a checkpoint or none."""
+
+    _unsynced = False  # whether SyncBatchNorm runs as BatchNorm, with statistics of each process's own
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wraps the model; on the CPU, DistributedDataParallel takes no device and SyncBatchNorm does not run."""
@@ -29,6 +31,7 @@ class Runner(MMEngineRunner):
         if synced or self.cfg.get('sync_bn') is not None:
             self.logger.info(f'SyncBatchNorm needs GPUs: {synced or "all"} layers run as BatchNorm in each process')
             model = revert_sync_batchnorm(model)
+            self._unsynced = True
             self.cfg.sync_bn = None
         wrapper = dict(
             model_wrapper_cfg
@@ -36,6 +39,12 @@ class Runner(MMEngineRunner):
         )
         wrapper['device_ids'] = None
         return super().wrap_model(wrapper, model)
+
+    def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
+        """Registers the hooks, and one more where SyncBatchNorm runs as BatchNorm."""
+        super().register_hooks(default_hooks, custom_hooks)
+        if self._unsynced:
+            self.register_hook(SyncStatisticsHook())
 
     def register_default_hooks(self, hooks: dict[str, Hook | dict] | None = None) -> None:
         """Registers the default hooks, with MMEngine's own CheckpointHook replaced by the safe one."""

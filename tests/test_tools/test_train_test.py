@@ -141,6 +141,14 @@ def test_segmentation_on_two_processes_then_augmented(run, tmp_path):
     names = sorted(path.name for path in (tmp_path / 'work').glob('*.pth'))
     assert names == ['best_mIoU_iter_4.pth', 'iter_2.pth', 'iter_4.pth']
 
+    # Both processes validated with the statistics that the checkpoint holds.
+    again = run('dist_test.sh', 'seg.py', 'work/iter_4.pth', 2, '--work-dir', 'again', cwd=tmp_path)
+    assert again.status == 0, again.errors
+    (log,) = (tmp_path / 'work').glob('*/vis_data/scalars.json')
+    validated = [entry for entry in trained.scalars(log) if 'mIoU' in entry][-1]
+    for name in ('mIoU', 'aAcc', 'mAcc'):
+        assert scores_of(tmp_path / 'again')[name] == validated[name]
+
     tested = run('test.py', 'seg.py', 'work/iter_4.pth', '--tta', '--out', 'maps.pkl', '--show-dir', 'show',
                  '--work-dir', 'tested', cwd=tmp_path)  # fmt: skip
     assert tested.status == 0, tested.errors
