@@ -38,11 +38,6 @@ class LoadReport:
     mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
 
     @property
-    def unexpected(self) -> list[str]:
-        """The name torch uses for ``unused``."""
-        return self.unused
-
-    @property
     def fits(self) -> bool:
         """Whether every tensor of the model and of the checkpoint found its counterpart."""
         return not (self.missing or self.unused or self.mismatched)
@@ -249,9 +244,9 @@ def _select(state: dict[str, Tensor], prefix: str, path: str | os.PathLike) -> d
 
 def _prefix_hint(own: dict[str, Tensor], state: dict[str, Tensor]) -> str | None:
     for name in state:
-        for start, _ in ((i + 1, c) for i, c in enumerate(name) if c == '.'):
-            if name[start:] in own:
-                return name[:start]
+        for i, character in enumerate(name):
+            if character == '.' and name[i + 1 :] in own:
+                return name[: i + 1]
     return None
 
 
