@@ -209,9 +209,9 @@ def test_without_pycocotools(tmp_path, monkeypatch, small):
 
 def test_command_writes_and_says_so(root, tmp_path, command, capsys):
     arguments = [str(tmp_path / 'd'), '--train', '10', '--val', '9', '--size', '96', '--seed', '0']
-    assert command([*arguments, '--preview', str(tmp_path / 'p.png')]) == 0
+    assert command([*arguments, '--preview', str(tmp_path / 'new' / 'p.png')]) == 0
     assert contents(tmp_path / 'd') == contents(root)
-    assert cv2.imread(str(tmp_path / 'p.png')).shape == (4 * 96, 6 * 96, 3)
+    assert cv2.imread(str(tmp_path / 'new' / 'p.png')).shape == (4 * 96, 6 * 96, 3)
     out = capsys.readouterr().out
     assert 'train: 10 images\nval: 9 images\n' in out and 'written to' in out
     assert command(arguments) == 0

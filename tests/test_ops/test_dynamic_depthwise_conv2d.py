@@ -96,13 +96,14 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(dynamic_depthwise_conv2d, (x, kernel))
 
 
-def test_autocast_casts_both_arguments():
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_autocast_casts_both_arguments(dtype):
     x, kernel = make((2, 3, 6, 6), 3, torch.float32)
-    with torch.autocast('cpu', torch.bfloat16):
-        output = dynamic_depthwise_conv2d(x, kernel.bfloat16())
-    assert output.dtype == torch.bfloat16
-    exact = reference(x.detach().bfloat16().double(), kernel.detach().bfloat16().double())
-    assert ((output - exact).abs().max() / exact.abs().max()).item() < 2 * torch.finfo(torch.bfloat16).eps
+    with torch.autocast('cpu', dtype):
+        output = dynamic_depthwise_conv2d(x, kernel.to(dtype))
+    assert output.dtype == dtype
+    exact = reference(x.detach().to(dtype).double(), kernel.detach().to(dtype).double())
+    assert ((output - exact).abs().max() / exact.abs().max()).item() < 2 * torch.finfo(dtype).eps
 
 
 def test_autocast_leaves_float64_alone():

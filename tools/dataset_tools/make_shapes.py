@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> None:
     from mmatconv.datasets import preview, write_shapes
     from mmatconv.errors import UserError
 
-    if args.preview is not None and (args.preview.suffix.lower() != '.png' or not args.preview.parent.is_dir()):
-        raise UserError(f"--preview is '{args.preview}', expected a .png file in an existing folder; choose another.")
+    if args.preview is not None and args.preview.suffix.lower() != '.png':
+        raise UserError(f"--preview is '{args.preview}', expected a .png file; choose another name.")
     written = write_shapes(
         args.root,
         train=args.train,
@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> None:
     state = 'written to' if written else 'already in'
     print(f"{args.train} + {args.val} images of {args.size} px are {state} '{args.root}'")
     if args.preview is not None:
+        args.preview.parent.mkdir(parents=True, exist_ok=True)
         args.preview.write_bytes(cv2.imencode('.png', preview(args.root))[1].tobytes())
         print(f"preview: '{args.preview}'")
 
