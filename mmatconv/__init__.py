@@ -11,16 +11,16 @@ from .layers import ATConv
 from .ops import dynamic_depthwise_conv2d
 from .version import __version__
 
-__all__ = ['ATConv', 'ATConvPVT', 'AttNet', 'UserError', '__version__', 'dynamic_depthwise_conv2d']
+__all__ = ['ATConv', 'ATConvPVT', 'ATConvSwin', 'AttNet', 'UserError', '__version__', 'dynamic_depthwise_conv2d']
 
 if find_spec('mmengine') is not None:
-    from .backbones import ATConvPVT, AttNet
+    from .backbones import ATConvPVT, ATConvSwin, AttNet
     from .config_packages import register_config_packages
 
     register_config_packages()
 else:
 
     def __getattr__(name: str) -> object:
-        if name in ('AttNet', 'ATConvPVT'):
+        if name in ('AttNet', 'ATConvPVT', 'ATConvSwin'):
             raise ImportError(f"mmatconv.{name} needs MMEngine; install it with 'pip install mmatconv[onedl]'.")
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

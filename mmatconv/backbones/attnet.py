@@ -4,21 +4,14 @@ Architectures and parameter names are those of the released code (github.com/pri
 MIT licence, Copyright (c) 2025 price112), so that its weights load unchanged.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.registry import MODELS
 from torch import nn
 
-from ..layers import ATConv, Block, ConvGLU
-from .base import Backbone, resolve_arch
-
-
-class ConvBN(nn.Sequential):
-    """A 3x3 convolution of stride 2 and BatchNorm: (B, C, H, W) -> (B, D, ceil(H / 2), ceil(W / 2))."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(nn.Conv2d(in_channels, out_channels, 3, 2, 1, bias=False), nn.BatchNorm2d(out_channels))
+from ..layers import Block, ConvBN, ConvGLU
+from .base import Backbone
 
 
 @MODELS.register_module()
@@ -31,20 +24,11 @@ class AttNet(Backbone):
     Args:
         arch: 'XXS', 'XS', 'S', 'T1', 'T2', 'T3', 'T4' in upper or lower case, or a dict with one value for each stage
             of ``depths`` and ``dims``, and optionally ``exp_rates`` (expansion of the channel mixer before the 2/3 of
-            a gated unit; 8, 8, 4, 4), ``kernel_sizes`` (3), and ``layer_scale`` (True), ``glu_norm`` (RMSNorm in the
-            channel mixer; True), ``drop_path_rate`` (0). Default: 'T2'.
-        in_channels: Channels of the image. Default: 3.
-        out_indices: Stages whose output is returned. Default: all, or the last with ``gap_before_final_norm``.
-        frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages. Default: -1.
-        norm_eval: Keep BatchNorm in evaluation mode while training. Default: False.
-        drop_path_rate: Stochastic depth of the last block. Default: None, the released rate of the arch.
-        with_cp: Recompute blocks in the backward pass to save memory. Default: False.
-        out_norm: A LayerNorm on each returned map. Default: False.
-        context_pool: 'flat' (released code and weights) or 'grid' (equation 7), see ATConv. Default: 'flat'.
-        gap_before_final_norm: The classification form: mean over positions, then the released final norm.
-            Default: False.
-        init: 'released', or 'live' for training without pretrained weights. Default: 'released'.
-        init_cfg: MMEngine's; a 'Pretrained' entry takes released and MMEngine checkpoints. Default: None.
+            a gated unit; 8, 8, 4, 4), ``kernel_sizes`` (of the token mixer; 3), and ``layer_scale`` (True),
+            ``glu_norm`` (RMSNorm in the channel mixer; True), ``drop_path_rate`` (0). Default: 'T2'.
+
+    The other arguments are those of :class:`mmatconv.backbones.base.Backbone`. A 'Pretrained' entry of ``init_cfg``
+    takes released and MMEngine checkpoints; the released norm of the classification form follows the mean.
 
     Raises:
         UserError: An unknown arch (the message lists the names) or an option out of its range.
@@ -63,38 +47,7 @@ class AttNet(Backbone):
     }
     per_stage: Mapping[str, Any] = dict(depths=None, dims=None, exp_rates=(8, 8, 4, 4), kernel_sizes=3)
     flags: Mapping[str, Any] = dict(layer_scale=True, glu_norm=True, drop_path_rate=0.0)
-
-    def __init__(
-        self,
-        arch: str | Mapping[str, Any] = 'T2',
-        in_channels: int = 3,
-        out_indices: int | Sequence[int] | None = None,
-        frozen_stages: int = -1,
-        norm_eval: bool = False,
-        drop_path_rate: float | None = None,
-        with_cp: bool = False,
-        out_norm: bool = False,
-        context_pool: str = 'flat',
-        gap_before_final_norm: bool = False,
-        init: str = 'released',
-        init_cfg: dict | list[dict] | None = None,
-    ) -> None:
-        self.arch = resolve_arch('AttNet', arch, self.arch_settings, self.per_stage, self.flags)
-        self.context_pool = context_pool
-        super().__init__(
-            depths=self.arch['depths'],
-            dims=self.arch['dims'],
-            in_channels=in_channels,
-            out_indices=out_indices,
-            frozen_stages=frozen_stages,
-            norm_eval=norm_eval,
-            drop_path_rate=self.arch['drop_path_rate'] if drop_path_rate is None else drop_path_rate,
-            with_cp=with_cp,
-            out_norm=out_norm,
-            gap_before_final_norm=gap_before_final_norm,
-            init=init,
-            init_cfg=init_cfg,
-        )
+    default_arch = 'T2'
 
     def make_downsample(self, i: int) -> nn.Module:
         dim = self.dims[i]
@@ -102,12 +55,12 @@ class AttNet(Backbone):
             return ConvBN(self.dims[i - 1], dim)
         return nn.Sequential(ConvBN(self.in_channels, dim // 2), nn.GELU(), ConvBN(dim // 2, dim))
 
-    def make_block(self, i: int, drop_path: float) -> nn.Module:
+    def make_block(self, i: int, j: int, drop_path: float) -> nn.Module:
         dim = self.dims[i]
         hidden = int(2 * int(dim * self.arch['exp_rates'][i]) / 3)
         return Block(
             dim,
-            token_mixer=ATConv(dim, self.arch['kernel_sizes'][i], context_pool=self.context_pool),
+            token_mixer=self.make_token_mixer(i, j),
             channel_mixer=ConvGLU(dim, hidden, norm=self.arch['glu_norm']),
             drop_path=drop_path,
             layer_scale=self.arch['layer_scale'],

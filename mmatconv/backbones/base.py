@@ -13,73 +13,34 @@ from ..checkpoint import load_pretrained
 from ..errors import UserError
 from ..layers import LayerNorm2d, initialize
 from ..ops.grouped import is_channels_last
+from .arch import resolve_arch
 from .roi_align_guard import guard_roi_align
+from .token_mixers import build_token_mixer
 
 MIN_INPUT_SIZE = 32
-
-
-def resolve_arch(
-    name: str,
-    arch: str | Mapping[str, Any],
-    settings: Mapping[str, dict[str, Any]],
-    per_stage: Mapping[str, Any],
-    flags: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The settings of an architecture given by name or as a dict.
-
-    Args:
-        name: Class name, for messages.
-        arch: A name of ``settings`` in upper or lower case, or a dict with entries of ``per_stage`` and ``flags``.
-        settings: Named architectures.
-        per_stage: Entries with one value for each stage and their defaults; None marks a required one. A single
-            number stands for itself at every stage.
-        flags: Entries with one value and their defaults.
-
-    Returns:
-        Every entry; those per stage as lists of equal length.
-
-    Raises:
-        UserError: An unknown name or entry, a missing entry, or lists of unequal length.
-    """
-    if isinstance(arch, str):
-        names = {key.lower(): key for key in settings}
-        if arch.lower() not in names:
-            raise UserError(f'{name} has no arch {arch!r}; choose from {", ".join(settings)}, or give a dict.')
-        arch = settings[names[arch.lower()]]
-    known = [*per_stage, *flags]
-    for key in arch:
-        if key not in known:
-            raise UserError(f'{name}: an arch dict has no entry {key!r}; it may have {", ".join(known)}.')
-    for key, default in per_stage.items():
-        if default is None and key not in arch:
-            raise UserError(f'{name}: an arch dict needs the entry {key!r}, a list with one value for each stage.')
-    resolved = {**per_stage, **flags, **arch}
-    stages = len(resolved['depths'])
-    for key in per_stage:
-        value = resolved[key]
-        resolved[key] = [value] * stages if isinstance(value, int | float) else list(value)
-        if len(resolved[key]) != stages:
-            raise UserError(f'{name}: the arch has {len(resolved[key])} {key} for {stages} depths; give one each.')
-    return resolved
 
 
 class Backbone(BaseModule):
     """Stages of blocks, each behind a downsampling layer.
 
-    A subclass calls ``super().__init__`` with the settings, and defines ``make_downsample(i)``,
-    ``make_block(i, drop_path)`` and ``make_final_norm(dim)``. Only the stages up to the last returned one, and only the
-    norms of returned maps, exist, so that no parameter is ever without a gradient.
+    A subclass gives ``arch_settings``, ``per_stage`` and ``flags`` (see :func:`resolve_arch`) and defines
+    ``make_downsample(i)``, ``make_block(i, j, drop_path)`` and ``make_final_norm(dim)``. Only the stages up to the last
+    returned one, and only the norms of returned maps, exist, so that no parameter is ever without a gradient.
 
     Args:
-        depths: Blocks of each stage.
-        dims: Channels of each stage.
+        arch: A name of ``arch_settings`` in upper or lower case, or a dict. Default: the subclass's
+            ``default_arch``.
+        token_mixer: ``dict(type=NAME, **options)``, a value that is a list has one entry for each stage; or a list of
+            such dicts, one for each stage. Names are in ``mmatconv.backbones.TOKEN_MIXERS``. Default: ATConv.
+        context_pool: 'flat' (released code and weights) or 'grid' (equation 7), see ATConv. Default: 'flat'.
         in_channels: Channels of the image. Default: 3.
         out_indices: Stages whose output is returned, 0 the first. Default: all, or the last one with
             ``gap_before_final_norm``.
         frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages: no gradients, evaluation
             mode. Default: -1.
         norm_eval: Keep BatchNorm in evaluation mode while training. Default: False.
-        drop_path_rate: Stochastic depth, rising linearly from 0 in the first block to this in the last.
+        drop_path_rate: Stochastic depth, rising linearly from 0 in the first block to this in the last. Default: the
+            rate of the arch.
         with_cp: Recompute each block in the backward pass to save memory. Default: False.
         out_norm: A LayerNorm on each returned map. Default: False.
         gap_before_final_norm: The classification form: return the mean over positions, normalised, (B, C).
@@ -87,48 +48,64 @@ class Backbone(BaseModule):
         init: 'released' or 'live', see :func:`mmatconv.layers.initialize`. Default: 'released'.
         init_cfg: MMEngine's; ``dict(type='Pretrained', checkpoint=..., prefix=...)`` loads through
             :func:`mmatconv.checkpoint.load_pretrained`. Default: None.
+
+    Raises:
+        UserError: An unknown arch or token mixer (the message lists the names) or an option out of its range.
     """
+
+    arch_settings: Mapping[str, dict[str, Any]]
+    per_stage: Mapping[str, Any]
+    flags: Mapping[str, Any]
+    default_arch: str
 
     def __init__(
         self,
-        *,
-        depths: Sequence[int],
-        dims: Sequence[int],
-        in_channels: int,
-        out_indices: int | Sequence[int] | None,
-        frozen_stages: int,
-        norm_eval: bool,
-        drop_path_rate: float,
-        with_cp: bool,
-        out_norm: bool,
-        gap_before_final_norm: bool,
-        init: str,
-        init_cfg: dict | list[dict] | None,
+        arch: str | Mapping[str, Any] | None = None,
+        token_mixer: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        context_pool: str = 'flat',
+        in_channels: int = 3,
+        out_indices: int | Sequence[int] | None = None,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        drop_path_rate: float | None = None,
+        with_cp: bool = False,
+        out_norm: bool = False,
+        gap_before_final_norm: bool = False,
+        init: str = 'released',
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.dims = tuple(dims)
+        name = type(self).__name__
+        self.arch = resolve_arch(name, arch or self.default_arch, self.arch_settings, self.per_stage, self.flags)
+        self.depths, self.dims = tuple(self.arch['depths']), tuple(self.arch['dims'])
+        self.token_mixer = dict(type='ATConv') if token_mixer is None else token_mixer
+        self.context_pool = context_pool
         self.in_channels = in_channels
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         self.gap_before_final_norm = gap_before_final_norm
-        self.out_indices = self._check_out_indices(out_indices, len(depths))
-        if not -1 <= frozen_stages <= len(depths):
-            raise UserError(f'frozen_stages must lie from -1 to {len(depths)}, but is {frozen_stages}.')
+        self.out_indices = self._check_out_indices(out_indices, len(self.depths))
+        if not -1 <= frozen_stages <= len(self.depths):
+            raise UserError(f'frozen_stages must lie from -1 to {len(self.depths)}, but is {frozen_stages}.')
+        if drop_path_rate is None:
+            drop_path_rate = self.arch['drop_path_rate']
         if not 0 <= drop_path_rate < 1:
             raise UserError(f'drop_path_rate must lie from 0 to below 1, but is {drop_path_rate}.')
 
-        blocks = sum(depths)
+        blocks = sum(self.depths)
         rates = [drop_path_rate * j / max(blocks - 1, 1) for j in range(blocks)]
         self.downsample_layers = nn.ModuleList()
         self.stages = nn.ModuleList()
         for i in range(self.out_indices[-1] + 1):
-            first = sum(depths[:i])
+            first = sum(self.depths[:i])
             self.downsample_layers.append(self.make_downsample(i))
-            self.stages.append(nn.Sequential(*(self.make_block(i, rates[first + j]) for j in range(depths[i]))))
+            self.stages.append(nn.Sequential(*(self.make_block(i, j, rates[first + j]) for j in range(self.depths[i]))))
         if gap_before_final_norm:
-            self.norm = self.make_final_norm(dims[-1])
-        self.out_norms = nn.ModuleDict({str(i): LayerNorm2d(dims[i]) for i in self.out_indices} if out_norm else {})
+            self.norm = self.make_final_norm(self.dims[-1])
+        self.out_norms = nn.ModuleDict(
+            {str(i): LayerNorm2d(self.dims[i]) for i in self.out_indices} if out_norm else {}
+        )
 
         initialize(self, init)
         self._freeze()
@@ -149,9 +126,14 @@ class Backbone(BaseModule):
         """The layer in front of stage ``i``."""
         raise NotImplementedError
 
-    def make_block(self, i: int, drop_path: float) -> nn.Module:
-        """A block of stage ``i``."""
+    def make_block(self, i: int, j: int, drop_path: float) -> nn.Module:
+        """Block ``j`` of stage ``i``."""
         raise NotImplementedError
+
+    def make_token_mixer(self, i: int, j: int) -> nn.Module:
+        """The token mixer of block ``j`` of stage ``i``, (B, C, H, W) -> (B, C, H, W)."""
+        defaults = dict(kernel_size=self.arch['kernel_sizes'][i], context_pool=self.context_pool)
+        return build_token_mixer(self.token_mixer, self.dims[i], i, len(self.depths), j, defaults)
 
     def make_final_norm(self, dim: int) -> nn.Module:
         """The norm of the classification form."""
@@ -204,6 +186,28 @@ class Backbone(BaseModule):
                 f'{kind} expects images of at least {MIN_INPUT_SIZE} pixels a side, but was given '
                 f'{x.shape[2]} x {x.shape[3]}; enlarge or pad them.'
             )
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """The layer a parameter belongs to, for layer-wise decay of the learning rate.
+
+        Layer 0 is the stem, every block is a layer, with the downsampling layer in front of it, and what follows the
+        last block is the last layer.
+
+        Args:
+            param_name: Name of the parameter.
+            prefix: What stands before the backbone's own names. Default: ''.
+
+        Returns:
+            Index of the layer and number of layers.
+        """
+        layers = sum(self.depths) + 2
+        room, *rest = param_name.removeprefix(prefix).split('.') if param_name.startswith(prefix) else ('',)
+        if room == 'downsample_layers':
+            stage = int(rest[0])
+            return (sum(self.depths[:stage]) + 1 if stage else 0), layers
+        if room == 'stages':
+            return sum(self.depths[: int(rest[0])]) + int(rest[1]) + 1, layers
+        return layers - 1, layers
 
     def _frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:

@@ -3,7 +3,21 @@
 from .atconv import ATConv
 from .block import Block, DropPath, LayerScale
 from .channel_mixers import MLP, ConvGLU
+from .downsample import ConvBN, PatchEmbed, PatchMerging
 from .init import initialize
 from .norms import LayerNorm2d, RMSNorm2d
 
-__all__ = ['MLP', 'ATConv', 'Block', 'ConvGLU', 'DropPath', 'LayerNorm2d', 'LayerScale', 'RMSNorm2d', 'initialize']
+__all__ = [
+    'MLP',
+    'ATConv',
+    'Block',
+    'ConvBN',
+    'ConvGLU',
+    'DropPath',
+    'LayerNorm2d',
+    'LayerScale',
+    'PatchEmbed',
+    'PatchMerging',
+    'RMSNorm2d',
+    'initialize',
+]

@@ -54,6 +54,7 @@ class Block(nn.Module):
         channel_mixer: (B, C, H, W) -> (B, C, H, W), mixes channels.
         drop_path: Probability of dropping each of the two branches. Default: 0.
         layer_scale: A LayerScale on both branches. Default: False.
+        norm_eps: Added to the variance in both norms. Default: 1e-6.
     """
 
     def __init__(
@@ -63,12 +64,13 @@ class Block(nn.Module):
         channel_mixer: nn.Module,
         drop_path: float = 0.0,
         layer_scale: bool = False,
+        norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        self.norm_1 = LayerNorm2d(dim)
+        self.norm_1 = LayerNorm2d(dim, norm_eps)
         self.token_mixer = token_mixer
         self.layer_scale_1 = LayerScale(dim) if layer_scale else nn.Identity()
-        self.norm_2 = LayerNorm2d(dim)
+        self.norm_2 = LayerNorm2d(dim, norm_eps)
         self.channel_mixer = channel_mixer
         self.layer_scale_2 = LayerScale(dim) if layer_scale else nn.Identity()
         self.drop_path = DropPath(drop_path)

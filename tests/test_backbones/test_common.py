@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmatconv import ATConvPVT, AttNet
+from mmatconv import ATConvPVT, ATConvSwin, AttNet
 
 SMALL = {
     'AttNet': lambda **options: AttNet(
@@ -13,8 +13,22 @@ SMALL = {
     'ATConvPVT': lambda **options: ATConvPVT(
         dict(depths=[1, 1, 2, 1], dims=[8, 12, 20, 24], mlp_ratios=2), init='live', **options
     ),
+    'ATConvSwin': lambda **options: ATConvSwin(
+        dict(depths=[1, 1, 2, 1], dims=[8, 12, 20, 24], mlp_ratios=2), init='live', **options
+    ),
+    'ATConvSwin-linear': lambda **options: ATConvSwin(
+        dict(depths=[1, 1, 2, 1], dims=[8, 12, 20, 24], mlp_ratios=2), merging='linear', init='live', **options
+    ),
 }
 PVT_PARAMETERS = {'tiny': 10_199_224, 'small': 18_318_280, 'medium': 31_886_080, 'large': 43_316_178}
+SWIN_PARAMETERS = {
+    ('tiny', 'conv'): 28_042_240,
+    ('small', 'conv'): 47_567_416,
+    ('base', 'conv'): 84_164_312,
+    ('tiny', 'linear'): 26_109_568,
+    ('small', 'linear'): 45_634_744,
+    ('base', 'linear'): 80_727_256,
+}
 
 
 @pytest.fixture(params=SMALL)
@@ -29,6 +43,14 @@ def test_pvt_parameter_counts_with_the_1000_way_head(arch):
         model = ATConvPVT(arch, gap_before_final_norm=True)
         head = nn.Linear(512, 1000)
     assert sum(p.numel() for m in (model, head) for p in m.parameters()) == PVT_PARAMETERS[arch]
+
+
+@pytest.mark.parametrize(('arch', 'merging'), SWIN_PARAMETERS)
+def test_swin_parameter_counts_with_the_1000_way_head(arch, merging):
+    with torch.device('meta'):
+        model = ATConvSwin(arch, merging=merging, gap_before_final_norm=True)
+        head = nn.Linear(model.dims[-1], 1000)
+    assert sum(p.numel() for m in (model, head) for p in m.parameters()) == SWIN_PARAMETERS[arch, merging]
 
 
 @pytest.mark.parametrize(('height', 'width'), [(32, 32), (33, 47), (64, 96), (50, 101)])
@@ -164,3 +186,37 @@ def test_other_channels_by_option(make):
 def test_wrong_options_are_named(make, options, named):
     with pytest.raises(ValueError, match=named):
         make(**options)
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'arch', 'rate'),
+    [(AttNet, 'T3', 0.4), (ATConvPVT, 'large', 0.3), (ATConvSwin, 'base', 0.5)],
+)
+def test_stochastic_depth_rises_to_the_rate_of_the_arch(backbone, arch, rate):
+    with torch.device('meta'):
+        model = backbone(arch)
+    rates = [block.drop_path.rate for stage in model.stages for block in stage]
+    assert rates[0] == 0 and rates == sorted(rates) and rates[-1] == pytest.approx(rate)
+    with torch.device('meta'):
+        assert backbone(arch, drop_path_rate=0).stages[-1][-1].drop_path.rate == 0
+
+
+def test_layer_depths_rise_block_by_block(make):
+    model = make(out_norm=True)
+    depths = {name: model.get_layer_depth(f'backbone.{name}', prefix='backbone.') for name in model.state_dict()}
+    assert {layers for _, layers in depths.values()} == {7}
+    for start, layer in {
+        'downsample_layers.0.': 0,
+        'stages.0.0.': 1,
+        'downsample_layers.1.': 2,
+        'stages.1.0.': 2,
+        'stages.2.0.': 3,
+        'stages.2.1.': 4,
+        'downsample_layers.3.': 5,
+        'stages.3.0.': 5,
+        'out_norms.': 6,
+    }.items():
+        found = {depth for name, (depth, _) in depths.items() if name.startswith(start)}
+        assert found == {layer}, start
+    assert model.get_layer_depth('head.fc.weight', prefix='backbone.') == (6, 7)
+    assert model.get_layer_depth('stages.1.0.norm_1.weight') == (2, 7)

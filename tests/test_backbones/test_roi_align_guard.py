@@ -82,8 +82,12 @@ def test_losses_and_detections_are_equal_in_both_formats(detector_of, backbone):
         assert losses_last[name] == pytest.approx(value, rel=TOLERANCE), name
     assert len(found) == len(found_last) > 0
     torch.testing.assert_close(found.scores, found_last.scores, rtol=0, atol=1e-3)
-    torch.testing.assert_close(found.bboxes, found_last.bboxes, rtol=0, atol=0.05)  # pixels
-    assert (found.masks != found_last.masks).float().mean() < 1e-3
+    # Detections of nearly equal score may change places, so each is compared with the nearest of its class.
+    keys, keys_last = (torch.cat([f.bboxes, 1e4 * f.labels[:, None]], dim=1) for f in (found, found_last))
+    distance, partner = torch.cdist(keys, keys_last, p=float('inf')).min(dim=1)
+    assert distance.max() < 0.05  # pixels
+    assert partner.unique().numel() >= 0.99 * len(found)
+    assert (found.masks != found_last.masks[partner]).float().mean() < 1e-3
     with guard_taken_out():
         unguarded, _ = losses_and_detections(model, torch.channels_last)
     assert unguarded['loss_mask'] != pytest.approx(losses['loss_mask'], rel=10 * TOLERANCE)

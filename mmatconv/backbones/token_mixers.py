@@ -1,0 +1,81 @@
+"""The token mixers a backbone can be built with, by name."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.registry import Registry
+from mmengine.utils import get_object_from_string
+from torch import nn
+
+from ..errors import UserError
+from ..layers import ATConv
+
+TOKEN_MIXERS = Registry('token mixer', scope='mmatconv')
+for mixer in (ATConv,):
+    TOKEN_MIXERS.register_module(module=mixer)
+
+
+def build_token_mixer(
+    config: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    dim: int,
+    stage: int,
+    stages: int,
+    block: int,
+    defaults: Mapping[str, Any],
+) -> nn.Module:
+    """Build the token mixer of one block.
+
+    A mixer is a class ``Mixer(dim, **options)`` whose ``forward`` maps (B, C, H, W) to (B, C, H, W). Register your
+    own with ``@TOKEN_MIXERS.register_module()``, or give the class or its dotted path as ``type``.
+
+    Args:
+        config: ``dict(type=..., option=value, ...)``, where a list or tuple as value has one entry for each stage; or
+            a list with such a dict for each stage.
+        dim: Channels C of the stage.
+        stage: Index of the stage.
+        stages: Number of stages.
+        block: Index of the block in its stage, passed on to mixers with an option of this name.
+        defaults: Options passed on to mixers that have them, unless ``config`` gives them.
+
+    Returns:
+        The module.
+
+    Raises:
+        UserError: An unknown type or option (the message lists what exists), or a list of another length.
+    """
+    config = _of_stage('token_mixer', config, stage, stages)
+    if not isinstance(config, Mapping) or 'type' not in config:
+        raise UserError(f"token_mixer must be a dict with the entry 'type', but is {config!r}.")
+    options = {key: _of_stage(key, value, stage, stages) for key, value in config.items() if key != 'type'}
+    mixer = _find(config['type'])
+    known = [name for name in inspect.signature(mixer).parameters if name not in ('dim', 'block')]
+    for key in options:
+        if key not in known:
+            raise UserError(
+                f'{mixer.__name__} has no option {key!r}; it has {", ".join(known) or "none"}, and dim from the stage.'
+            )
+    accepted = {key: value for key, value in defaults.items() if key in known}
+    if 'block' in inspect.signature(mixer).parameters:
+        accepted['block'] = block
+    return mixer(dim, **{**accepted, **options})
+
+
+def _of_stage(name: str, value: Any, stage: int, stages: int) -> Any:
+    if not isinstance(value, list | tuple):
+        return value
+    if len(value) != stages:
+        raise UserError(f'{name} is a list of {len(value)}, but there are {stages} stages; give one entry each.')
+    return value[stage]
+
+
+def _find(kind: Any) -> type[nn.Module]:
+    if isinstance(kind, type):
+        return kind
+    found = TOKEN_MIXERS.module_dict.get(kind) or get_object_from_string(str(kind))
+    if found is None:
+        raise UserError(
+            f'there is no token mixer {kind!r}; choose from {", ".join(sorted(TOKEN_MIXERS.module_dict))}, or register '
+            'your own in mmatconv.backbones.TOKEN_MIXERS.'
+        )
+    return found

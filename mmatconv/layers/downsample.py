@@ -1,0 +1,61 @@
+"""The layers in front of the stages: every one halves or quarters the resolution and sets the channels."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .norms import LayerNorm2d
+from .pointwise import PointwiseConv
+
+
+def pad_to_multiple(x: Tensor, size: int) -> Tensor:
+    """Zeros at the right and at the bottom of (B, C, H, W) until ``size`` divides H and W."""
+    height, width = x.shape[2:]
+    return F.pad(x, (0, -width % size, 0, -height % size))
+
+
+class ConvBN(nn.Sequential):
+    """A 3x3 convolution of stride 2 and BatchNorm: (B, C, H, W) -> (B, D, ceil(H / 2), ceil(W / 2))."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(nn.Conv2d(in_channels, out_channels, 3, 2, 1, bias=False), nn.BatchNorm2d(out_channels))
+
+
+class PatchEmbed(nn.Module):
+    """A convolution over disjoint patches and LayerNorm: (B, C, H, W) -> (B, D, ceil(H / size), ceil(W / size)).
+
+    Maps that the patches do not divide are padded with zeros at the right and at the bottom.
+
+    Args:
+        in_channels: Channels C.
+        dim: Channels D.
+        size: Side of a patch in pixels.
+    """
+
+    def __init__(self, in_channels: int, dim: int, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.proj = nn.Conv2d(in_channels, dim, size, size)
+        # PyTorch's default epsilon, as the patch embeddings of PVT and Swin have it.
+        self.norm = LayerNorm2d(dim, eps=1e-5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D, ceil(H / size), ceil(W / size))."""
+        return self.norm(self.proj(pad_to_multiple(x, self.size)))
+
+
+class PatchMerging(nn.Module):
+    """Swin's downsampling: LayerNorm over the 4 C channels of 2x2 pixels and a linear layer without bias.
+
+    Args:
+        in_channels: Channels C.
+        dim: Channels D.
+    """
+
+    def __init__(self, in_channels: int, dim: int) -> None:
+        super().__init__()
+        self.norm = LayerNorm2d(4 * in_channels, eps=1e-5)
+        self.reduction = PointwiseConv(4 * in_channels, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D, ceil(H / 2), ceil(W / 2))."""
+        return self.reduction(self.norm(F.pixel_unshuffle(pad_to_multiple(x, 2), 2)))
