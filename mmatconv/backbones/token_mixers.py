@@ -10,9 +10,25 @@ from torch import nn
 
 from ..errors import UserError
 from ..layers import ATConv
+from ..layers.atconv_step import ATConvStep
+from ..layers.hydra import HydraAttention
+from ..layers.inline import InLineAttention
+from ..layers.rank_aug import RankAugAttention
+from ..layers.static_convs import Conv, DepthwiseConv
+from .attention_adapters import SpatialReductionAttention, WindowAttention
 
 TOKEN_MIXERS = Registry('token mixer', scope='mmatconv')
-for mixer in (ATConv,):
+for mixer in (
+    ATConv,
+    ATConvStep,
+    Conv,
+    DepthwiseConv,
+    HydraAttention,
+    InLineAttention,
+    RankAugAttention,
+    SpatialReductionAttention,
+    WindowAttention,
+):
     TOKEN_MIXERS.register_module(module=mixer)
 
 

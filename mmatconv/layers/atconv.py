@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..ops import dynamic_depthwise_conv2d
+from .checks import check_kernel_size
 from .context_pool import CONTEXT_POOLS
 from .pointwise import PointwiseConv
 
@@ -39,8 +40,7 @@ class ATConv(nn.Module):
 
     def __init__(self, dim: int, kernel_size: int = 3, bias: bool = True, context_pool: str = 'flat') -> None:
         super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise UserError(f'kernel_size must be odd and positive, but is {kernel_size}.')
+        check_kernel_size(kernel_size)
         if context_pool not in CONTEXT_POOLS:
             raise UserError(f'context_pool must be one of {", ".join(CONTEXT_POOLS)}, but is {context_pool!r}.')
         self.dim = dim
@@ -65,10 +65,13 @@ class ATConv(nn.Module):
         """
         context = CONTEXT_POOLS[self.context_pool](x, self.kernel_size)
         context = self.kernel_proj(context.unsqueeze(-1)).squeeze(-1)
-        kernels = self.kernel_gen(self.kernel_act(context))
-        difference = torch.sigmoid(self.difference_control)[:, None]
-        kernels = kernels - difference * kernels.mean(dim=2, keepdim=True)
+        kernels = self.modulate(self.kernel_gen(self.kernel_act(context)))
         return kernels.unflatten(2, (self.kernel_size, self.kernel_size))
+
+    def modulate(self, kernels: Tensor) -> Tensor:
+        """(B, C, K * K) -> (B, C, K * K), differential kernel modulation (DKM)."""
+        difference = torch.sigmoid(self.difference_control)[:, None]
+        return kernels - difference * kernels.mean(dim=2, keepdim=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
