@@ -1,4 +1,7 @@
-"""Every config parses, builds, trains one step, and says what the paper and its recipe say."""
+"""Every detection and segmentation config parses, builds, trains one step, and says what its recipe says.
+
+The classification configs are in test_imagenet_configs.py.
+"""
 
 import re
 from pathlib import Path
@@ -11,12 +14,34 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+FOLDERS = ('mask_rcnn', 'cascade_rcnn', 'sem_fpn', 'quickstart')
+CONFIGS = sorted(str(path.relative_to(ROOT)) for name in FOLDERS for path in (ROOT / 'configs' / name).glob('*.py'))
+BACKBONES = {
+    'attnet': 'mmatconv.AttNet',
+    'atconv-pvt': 'mmatconv.ATConvPVT',
+    'atconv-swin': 'mmatconv.ATConvSwin',
+    'pvt': 'mmdet.PyramidVisionTransformer',
+}
+PVT_LAYERS = {'t': [2, 2, 2, 2], 's': [3, 4, 6, 3], 'm': [3, 4, 18, 3], 'l': [3, 8, 27, 3]}
+COCO = [path for path in CONFIGS if path.endswith('coco.py')]
+
+
+def kind_and_size(path):
+    """('attnet', 't2') of 'mask-rcnn_attnet-t2_fpn_1x_coco.py'."""
+    return re.search(r'_(attnet|atconv-pvt|atconv-swin|pvt)-(\w+?)_', Path(path).stem).groups()
 
 
 def load(path):
+    """The config without its weights and at small size: few RoIs, segmentation not padded to 512 pixels."""
     config = Config.fromfile(path)
     config.model.backbone.init_cfg = None
+    if 'size' in config.model.data_preprocessor:
+        config.model.data_preprocessor.size = (64, 64)
+    if 'roi_head' in config.model:
+        training = config.model.train_cfg
+        training.rpn_proposal.update(nms_pre=100, max_per_img=40)
+        for rcnn in training.rcnn if isinstance(training.rcnn, list) else [training.rcnn]:
+            rcnn.sampler.num = 16
     return config
 
 
@@ -39,7 +64,8 @@ def batch_for(config, size=64):
     if config.default_scope == 'mmdet':
         from mmdet.testing import demo_mm_inputs
 
-        classes = config.model.roi_head.bbox_head.num_classes
+        heads = config.model.roi_head.bbox_head
+        classes = (heads[0] if isinstance(heads, list) else heads).num_classes
         return demo_mm_inputs(2, [[3, size, size]] * 2, num_items=[2, 3], num_classes=classes, with_mask=True)
     from mmseg.structures import SegDataSample
 
@@ -50,8 +76,19 @@ def batch_for(config, size=64):
     return dict(inputs=[torch.randint(256, (3, size, size), dtype=torch.uint8)] * 2, data_samples=samples)
 
 
-def test_there_are_configs():
-    assert len(CONFIGS) >= 6
+def test_every_named_config_is_there():
+    names = {path.removeprefix('configs/') for path in CONFIGS}
+    for size in ('xxs', 'xs', 's', 't1', 't2', 't3', 't4'):
+        assert f'mask_rcnn/mask-rcnn_attnet-{size}_fpn_1x_coco.py' in names
+        assert f'sem_fpn/fpn_attnet-{size}_8xb4-40k_ade20k-512x512.py' in names
+    for size in ('t2', 't3', 't4'):
+        assert f'mask_rcnn/mask-rcnn_attnet-{size}_fpn_ms-crop-3x_coco.py' in names
+        for schedule in ('1x', 'ms-crop-3x'):
+            assert f'cascade_rcnn/cascade-mask-rcnn_attnet-{size}_fpn_{schedule}_coco.py' in names
+    for kind in ('atconv-pvt', 'pvt'):
+        for size in 'tsml':
+            assert f'mask_rcnn/mask-rcnn_{kind}-{size}_fpn_1x_coco.py' in names
+            assert f'sem_fpn/fpn_{kind}-{size}_8xb4-40k_ade20k-512x512.py' in names
 
 
 @pytest.mark.parametrize('path', CONFIGS)
@@ -81,49 +118,73 @@ def check_decay(model, wrapper, config):
     for name, parameter in model.named_parameters():
         flat = parameter.ndim == 1
         assert decay[id(parameter)] == (0 if flat else expected), name
-    assert any('difference_control' in name for name, p in model.named_parameters() if p.ndim == 1)
+    if config.model.backbone.type.startswith('mmatconv'):
+        assert any('difference_control' in name for name, p in model.named_parameters() if p.ndim == 1)
 
 
 @pytest.mark.parametrize('path', CONFIGS)
 def test_file_name_says_what_is_inside(path):
     config = Config.fromfile(path)
-    name = Path(path).stem
-    arch = re.search(r'(attnet|atconv-pvt)-(\w+?)_', name)
-    kind, size = arch.groups()
+    kind, size = kind_and_size(path)
     backbone = config.model.backbone
-    assert backbone.type == {'attnet': 'mmatconv.AttNet', 'atconv-pvt': 'mmatconv.ATConvPVT'}[kind]
-    assert backbone.arch.lower().startswith(size)
-    assert config.auto_scale_lr.enable is False and config.auto_scale_lr.base_batch_size > 0
-    channels = build(load(path)).backbone.dims
-    assert list(config.model.neck.in_channels) == list(channels)
+    assert backbone.type == BACKBONES[kind]
+    if kind == 'pvt':
+        assert backbone.num_layers == PVT_LAYERS[size]
+        channels = [64, 128, 320, 512]
+    else:
+        assert backbone.arch.lower() == size if kind == 'attnet' else backbone.arch.startswith(size)
+        with torch.device('meta'):
+            channels = list(type_of(backbone.type)(backbone.arch).dims)
+    assert list(config.model.neck.in_channels) == channels
+    assert config.model.type == (
+        'CascadeRCNN' if 'cascade' in path else 'MaskRCNN' if 'mask' in path else 'EncoderDecoder'
+    )
+    if 'quickstart' not in path:
+        prefix = dict(prefix='backbone.') if kind.startswith('atconv') else {}
+        checkpoint = f'checkpoints/{kind}-{size}_in1k.pth'
+        assert backbone.init_cfg == dict(type='Pretrained', checkpoint=checkpoint, **prefix)
+        assert config.pretrained_hint
 
 
-@pytest.mark.parametrize('path', [path for path in CONFIGS if 'coco' in path])
+def type_of(name):
+    import mmatconv
+
+    return getattr(mmatconv, name.split('.')[1])
+
+
+@pytest.mark.parametrize('path', COCO)
 def test_coco_recipe(path):
     config = Config.fromfile(path)
-    pvt = 'atconv-pvt' in path
+    pvt = kind_and_size(path)[0] in ('pvt', 'atconv-pvt')
     optimizer = config.optim_wrapper.optimizer
+    assert config.optim_wrapper.type == 'OptimWrapper' and not config.optim_wrapper.get('constructor')
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', *((2e-4, 1e-4) if pvt else (1e-4, 0.05)))
-    assert config.train_cfg.max_epochs == 12
-    assert [s.milestones for s in config.param_scheduler if s.type == 'MultiStepLR'] == [[8, 11]]
-    assert config.auto_scale_lr.base_batch_size == 16 == 8 * config.train_dataloader.batch_size
+    epochs, milestones = (36, [27, 33]) if '3x' in path else (12, [8, 11])
+    warmup, steps = config.param_scheduler
+    assert (config.train_cfg.max_epochs, steps.milestones, steps.end) == (epochs, milestones, epochs)
+    assert (warmup.type, warmup.start_factor, warmup.end) == ('LinearLR', 0.001, 500 if pvt else 1000)
+    transforms = [step.type for step in config.train_dataloader.dataset.pipeline]
+    assert transforms[2:-1] == (['RandomFlip', 'RandomChoice'] if '3x' in path else ['Resize', 'RandomFlip'])
+    assert config.auto_scale_lr == dict(enable=False, base_batch_size=16)
+    assert config.train_dataloader.batch_size == 2
     assert config.train_dataloader.dataset.data_root == 'data/coco/'
-    assert config.model.backbone.init_cfg.checkpoint.startswith('checkpoints/')
-    assert config.pretrained_hint
+    if 'cascade' in path:
+        for head in config.model.roi_head.bbox_head:
+            assert (head.type, head.num_shared_convs, head.loss_bbox.type) == ('ConvFCBBoxHead', 4, 'GIoULoss')
 
 
 @pytest.mark.parametrize('path', [path for path in CONFIGS if 'ade20k' in path])
 def test_ade20k_recipe(path):
     config = Config.fromfile(path)
     optimizer = config.optim_wrapper.optimizer
-    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 1e-4, 1e-4)
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 2e-4, 1e-4)
     assert config.train_cfg.max_iters == 40000
     (schedule,) = config.param_scheduler
     assert (schedule.type, schedule.power, schedule.end) == ('PolyLR', 0.9, 40000)
-    assert config.auto_scale_lr.base_batch_size == 32 == 8 * config.train_dataloader.batch_size
+    assert config.auto_scale_lr == dict(enable=False, base_batch_size=32)
+    assert config.train_dataloader.batch_size == 4
     assert config.train_dataloader.dataset.data_root == 'data/ade/ADEChallengeData2016'
     assert config.model.decode_head.num_classes == 150
-    assert config.model.backbone.init_cfg.checkpoint.startswith('checkpoints/')
 
 
 def test_quickstart_names_the_classes_of_the_generated_data():

@@ -1,25 +1,7 @@
-"""Mask R-CNN, ATConv-PVT-Tiny, COCO, 1x schedule: table IV of arXiv 2510.20092, with PVT's recipe."""
+"""Mask R-CNN, ATConv-PVT-Tiny, COCO, 12 epochs: table IV of arXiv 2510.20092."""
 
-_base_ = './mask-rcnn_attnet-t2_fpn_1x_coco.py'
-
-pretrained_hint = (
-    'no ImageNet weights of ATConv-PVT were released, so put there a classifier you trained with mmpretrain'
-)
+_base_ = ['../_base_/detection/mask-rcnn_pvt-1x_coco.py', '../_base_/backbones/atconv-pvt-t.py']
 
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='mmatconv.ATConvPVT',
-        arch='tiny',
-        out_indices=(0, 1, 2, 3),
-        drop_path_rate=0.1,
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/atconv-pvt-t_in1k.pth', prefix='backbone.'),
-    ),
-    neck=dict(in_channels=[64, 128, 320, 512]),
+    backbone=dict(**_base_.backbone, **_base_.dense, init_cfg=_base_.weights), neck=dict(in_channels=_base_.channels)
 )
-
-optim_wrapper = dict(optimizer=dict(lr=2e-4, weight_decay=1e-4))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
-    dict(type='MultiStepLR', begin=0, end=12, by_epoch=True, milestones=[8, 11], gamma=0.1),
-]

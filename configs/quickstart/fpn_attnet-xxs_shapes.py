@@ -1,6 +1,6 @@
 """SemanticFPN, AttNet-XXS, from scratch on the generated shapes: minutes on two CPU cores."""
 
-_base_ = '../sem_fpn/fpn_attnet-t2_8xb4-40k_ade20k-512x512.py'
+_base_ = '../sem_fpn/fpn_attnet-xxs_8xb4-40k_ade20k-512x512.py'
 
 data_hint = 'python tools/dataset_tools/make_shapes.py data/shapes --train 600 writes it'
 dataset = dict(
@@ -20,8 +20,8 @@ width = 64
 
 model = dict(
     data_preprocessor=dict(size=(192, 192)),
-    backbone=dict(arch='XXS', init='live', drop_path_rate=0.0, norm_eval=False, init_cfg=None),
-    neck=dict(in_channels=[32, 64, 128, 240], out_channels=width),
+    backbone=dict(init='live', drop_path_rate=0.0, norm_eval=False, init_cfg=None),
+    neck=dict(out_channels=width),
     decode_head=dict(
         in_channels=[width] * 4, channels=width, num_classes=len(dataset['metainfo']['classes']), norm_cfg=norm_cfg
     ),

@@ -1,6 +1,6 @@
 """Mask R-CNN, AttNet-XXS, from scratch on the generated shapes: minutes on two CPU cores."""
 
-_base_ = '../mask_rcnn/mask-rcnn_attnet-t2_fpn_1x_coco.py'
+_base_ = '../mask_rcnn/mask-rcnn_attnet-xxs_fpn_1x_coco.py'
 
 data_hint = 'python tools/dataset_tools/make_shapes.py data/shapes --train 600 writes it'
 data_root = 'data/shapes/coco/'
@@ -13,8 +13,8 @@ width = 64
 
 model = dict(
     data_preprocessor=dict(pad_size_divisor=32),
-    backbone=dict(arch='XXS', init='live', drop_path_rate=0.0, norm_eval=False, init_cfg=None),
-    neck=dict(in_channels=[32, 64, 128, 240], out_channels=width),
+    backbone=dict(init='live', drop_path_rate=0.0, norm_eval=False, init_cfg=None),
+    neck=dict(out_channels=width),
     # Anchors from 16 px, and RoIs of 56 px and more from coarser levels: shapes measure 27 to 96 px.
     rpn_head=dict(in_channels=width, feat_channels=width, anchor_generator=dict(scales=[4])),
     roi_head=dict(

@@ -1,19 +1,7 @@
-"""SemanticFPN, ATConv-PVT-Tiny, ADE20K, 40k iterations of 32 images: table VI of arXiv 2510.20092, PVT's recipe."""
+"""SemanticFPN, ATConv-PVT-Tiny, ADE20K, 40k iterations of 32 images: table VI of arXiv 2510.20092."""
 
-_base_ = './fpn_attnet-t2_8xb4-40k_ade20k-512x512.py'
-
-pretrained_hint = (
-    'no ImageNet weights of ATConv-PVT were released, so put there a classifier you trained with mmpretrain'
-)
+_base_ = ['../_base_/segmentation/fpn_40k_ade20k.py', '../_base_/backbones/atconv-pvt-t.py']
 
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='mmatconv.ATConvPVT',
-        arch='tiny',
-        out_indices=(0, 1, 2, 3),
-        drop_path_rate=0.1,
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/atconv-pvt-t_in1k.pth', prefix='backbone.'),
-    ),
-    neck=dict(in_channels=[64, 128, 320, 512]),
+    backbone=dict(**_base_.backbone, **_base_.dense, init_cfg=_base_.weights), neck=dict(in_channels=_base_.channels)
 )

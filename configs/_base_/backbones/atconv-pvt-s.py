@@ -1,0 +1,7 @@
+"""ATConv-PVT-Small, 18.3 million parameters with its 1000-way head."""
+
+_base_ = './atconv-pvt.py'
+
+backbone = dict(type='mmatconv.ATConvPVT', arch='small')
+channels = [64, 128, 320, 512]
+weights = dict(type='Pretrained', checkpoint='checkpoints/atconv-pvt-s_in1k.pth', prefix='backbone.')

@@ -1,0 +1,13 @@
+"""What AttNet of every size has in a detector or segmentor."""
+
+pretrained_hint = (
+    'download the released AttNet weights (SharePoint folder linked from github.com/price112/Attentive-Convolution) '
+    'and put them there under this name'
+)
+dense = dict(
+    out_indices=(0, 1, 2, 3),
+    # Two to four images a GPU are too few for batch statistics; mmdet keeps ResNet's the same way.
+    norm_eval=True,
+    # The stages end in unnormalised residual sums, as Swin's do.
+    out_norm=True,
+)

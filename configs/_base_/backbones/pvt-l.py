@@ -1,0 +1,7 @@
+"""PVT-Large, 61.4 million parameters with its 1000-way head."""
+
+_base_ = './pvt.py'
+
+backbone = dict(type='mmdet.PyramidVisionTransformer', num_layers=[3, 8, 27, 3])
+channels = [64, 128, 320, 512]
+weights = dict(type='Pretrained', checkpoint='checkpoints/pvt-l_in1k.pth')

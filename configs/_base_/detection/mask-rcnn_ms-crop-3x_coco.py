@@ -1,0 +1,7 @@
+"""Mask R-CNN on COCO for 36 epochs, multi-scale and crops, with Swin's recipe; a backbone is still to come."""
+
+_base_ = ['mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco.py', './common.py']
+
+model = dict(backbone=dict(_delete_=True))
+optim_wrapper = dict(paramwise_cfg=dict(_delete_=True, **_base_.no_decay))
+default_hooks = _base_.keep_checkpoints

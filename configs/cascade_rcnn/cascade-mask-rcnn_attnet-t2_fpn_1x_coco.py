@@ -1,0 +1,7 @@
+"""Cascade Mask R-CNN, AttNet-T2, COCO, 12 epochs: named in section IV-D, without figures."""
+
+_base_ = ['../_base_/detection/cascade-mask-rcnn_1x_coco.py', '../_base_/backbones/attnet-t2.py']
+
+model = dict(
+    backbone=dict(**_base_.backbone, **_base_.dense, init_cfg=_base_.weights), neck=dict(in_channels=_base_.channels)
+)

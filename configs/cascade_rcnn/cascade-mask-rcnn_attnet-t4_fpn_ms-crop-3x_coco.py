@@ -1,0 +1,7 @@
+"""Cascade Mask R-CNN, AttNet-T4, COCO, 36 epochs, multi-scale: named in section IV-D, without figures."""
+
+_base_ = ['../_base_/detection/cascade-mask-rcnn_ms-crop-3x_coco.py', '../_base_/backbones/attnet-t4.py']
+
+model = dict(
+    backbone=dict(**_base_.backbone, **_base_.dense, init_cfg=_base_.weights), neck=dict(in_channels=_base_.channels)
+)

@@ -1,0 +1,7 @@
+"""Mask R-CNN, AttNet-T3, COCO, 36 epochs with multi-scale training: table V of arXiv 2510.20092."""
+
+_base_ = ['../_base_/detection/mask-rcnn_ms-crop-3x_coco.py', '../_base_/backbones/attnet-t3.py']
+
+model = dict(
+    backbone=dict(**_base_.backbone, **_base_.dense, init_cfg=_base_.weights), neck=dict(in_channels=_base_.channels)
+)

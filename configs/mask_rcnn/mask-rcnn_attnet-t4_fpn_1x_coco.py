@@ -1,0 +1,7 @@
+"""Mask R-CNN, AttNet-T4, COCO, 12 epochs: table V of arXiv 2510.20092."""
+
+_base_ = ['../_base_/detection/mask-rcnn_1x_coco.py', '../_base_/backbones/attnet-t4.py']
+
+model = dict(
+    backbone=dict(**_base_.backbone, **_base_.dense, init_cfg=_base_.weights), neck=dict(in_channels=_base_.channels)
+)

@@ -1,0 +1,7 @@
+"""Mask R-CNN, AttNet-XXS, COCO, 12 epochs: not in the paper."""
+
+_base_ = ['../_base_/detection/mask-rcnn_1x_coco.py', '../_base_/backbones/attnet-xxs.py']
+
+model = dict(
+    backbone=dict(**_base_.backbone, **_base_.dense, init_cfg=_base_.weights), neck=dict(in_channels=_base_.channels)
+)
