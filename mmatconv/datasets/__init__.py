@@ -1,6 +1,18 @@
-"""The generated data set that the quickstart and the tests use: numpy and OpenCV draw it, pycocotools encodes it."""
+"""Data sets: the generated shapes of quickstart and tests, and ImageNet from folders or LMDB.
+
+numpy and OpenCV draw the shapes, pycocotools encodes them; ``ImageNet`` needs mmpretrain, imported when asked for.
+"""
 
 from .shapes import CLASSES, PALETTE, SEG_CLASSES, Instance, Scene, draw_scene
 from .shapes_writer import preview, write_shapes
 
 __all__ = ['CLASSES', 'PALETTE', 'SEG_CLASSES', 'Instance', 'Scene', 'draw_scene', 'preview', 'write_shapes']
+
+
+def __getattr__(name: str) -> object:
+    """``mmatconv.datasets.ImageNet`` without importing mmpretrain for those who do not ask for it."""
+    if name == 'ImageNet':
+        from .imagenet import ImageNet
+
+        return ImageNet
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

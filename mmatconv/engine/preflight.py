@@ -198,6 +198,9 @@ def _check_dataset(where: str, dataset: dict, hint: str) -> None:
         _check_annotations(_join(dataset, annotations), where, f'{where}.ann_file', hint)
     for key, folder in image_folders(dataset).items():
         option = f'{where}.data_prefix.{key}' if key else f'{where}.data_prefix'
+        # mmatconv's ImageNet reads the LMDB in place of the folder.
+        if _type_name(dataset) == 'ImageNet' and _exists(f'{folder.rstrip("/")}.lmdb'):
+            continue
         if _is_local(folder) and not _exists(folder):
             raise UserError(
                 f"folder '{folder}' of {where} does not exist; put or link the data there, or name another with "

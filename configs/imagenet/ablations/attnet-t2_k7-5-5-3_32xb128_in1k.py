@@ -1,0 +1,5 @@
+"""AttNet-T2 with kernels of 7, 5, 5, 3: table IX(a) of arXiv 2510.20092."""
+
+_base_ = '../attnet-t2_32xb128_in1k.py'
+
+model = dict(backbone=dict(token_mixer=dict(type='ATConv', kernel_size=[7, 5, 5, 3])))

@@ -1,0 +1,5 @@
+"""AttNet-T2 up to the kernel generator: table IX(c) of arXiv 2510.20092."""
+
+_base_ = '../attnet-t2_32xb128_in1k.py'
+
+model = dict(backbone=dict(token_mixer=dict(type='ATConvStep', step='kernel_generator')))

@@ -1,0 +1,27 @@
+"""ImageNet-1K from class folders or from LMDB, whichever is there."""
+
+import os
+
+from mmengine.logging import print_log
+from mmpretrain.datasets import ImageNet as ImageNetFolders
+
+from .lmdb_folder import SUFFIX, uri
+
+
+class ImageNet(ImageNetFolders):
+    """mmpretrain's ImageNet, which also reads ``DATA_ROOT/train.lmdb`` in place of the folder ``DATA_ROOT/train``.
+
+    Where both exist the LMDB is read; the log says which it is. Classes, labels and images are the same and in the same
+    order. ``tools/dataset_tools/make_imagenet_lmdb.py`` writes the LMDB. All arguments are mmpretrain's.
+
+    Raises:
+        UserError: The LMDB cannot be read, or the package lmdb is missing.
+    """
+
+    def _join_prefix(self) -> None:
+        super()._join_prefix()
+        folder = self.img_prefix.rstrip('/')
+        database = folder + SUFFIX
+        if '://' not in folder and os.path.exists(database):
+            self.data_prefix['img_path'] = uri(database)
+        print_log(f'{type(self).__name__}: images are read from {self.img_prefix}', logger='current')
