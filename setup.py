@@ -19,6 +19,16 @@ ONEDL = [
 ]
 OPENMMLAB = ['mmengine>=0.10.7', 'mmcv>=2.1.0', 'mmdet>=3.3.0', 'mmsegmentation>=1.2.2', 'mmpretrain>=1.2.0']
 
+# MMEngine and mim look for configs and tools in .mim beside the modules. There are links in the checkout, which an
+# editable installation uses as they are; a build follows them and copies files.
+MIM_FILES = [
+    '.mim/model-index.yml',
+    '.mim/configs/**/*.py',
+    '.mim/configs/**/metafile.yml',
+    '.mim/tools/**/*.py',
+    '.mim/tools/**/*.sh',
+]
+
 setup(
     name='mmatconv',
     version=version['__version__'],
@@ -29,12 +39,14 @@ setup(
     license_files=['LICENSE'],
     python_requires='>=3.10',
     packages=find_packages(include=['mmatconv', 'mmatconv.*']),
+    package_data={'mmatconv': MIM_FILES},
     install_requires=['torch'],
     extras_require={
         'onedl': ONEDL,
         'openmmlab': OPENMMLAB,
         'safetensors': ['safetensors'],
-        'test': ['pytest', 'ruff', 'build', 'safetensors', 'setuptools', 'wheel'],
+        'lmdb': ['lmdb'],
+        'test': ['pytest', 'ruff', 'build', 'safetensors', 'lmdb', 'model-index', 'setuptools', 'wheel'],
     },
     zip_safe=False,
 )

@@ -4,17 +4,20 @@ A checkpoint is a ``.safetensors`` file, or a torch file read with ``weights_onl
 types that MMEngine's training state is made of. There is no fallback to unrestricted unpickling.
 """
 
+import argparse
 import contextlib
 import os
 import pickle
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .checkpoint_names import is_released, to_classifier
 from .errors import UserError
 
 # Where public code keeps the state dict inside a checkpoint: MMEngine, then the released code.
@@ -129,15 +132,17 @@ def _history_buffer_attribute(owner: Any, name: str) -> Any:
 
 
 def _allowed_globals() -> contextlib.AbstractContextManager:
-    """What ``weights_only`` may build besides tensors: the numpy arrays of MMEngine's log history, and nothing else."""
+    """What ``weights_only`` may build besides tensors: the numpy arrays of MMEngine's log history, the options that
+    the released training code saves, and nothing else.
+    """
     if not hasattr(torch.serialization, 'safe_globals'):  # torch before 2.5
         return contextlib.nullcontext()
-    allowed: list[Any] = []
+    allowed: list[Any] = [argparse.Namespace]
     try:
         import numpy
         from mmengine.logging import HistoryBuffer
     except ImportError:
-        return contextlib.nullcontext()
+        return torch.serialization.safe_globals(allowed)
     core = numpy._core if hasattr(numpy, '_core') else numpy.core
     for home in ('numpy._core.multiarray', 'numpy.core.multiarray'):
         allowed += [
@@ -260,10 +265,41 @@ def _log(message: str) -> None:
 
 
 def use_safe_loader() -> None:
-    """Make MMEngine read every local checkpoint through :func:`read_checkpoint`."""
+    """Make MMEngine read every local checkpoint through :func:`read_checkpoint`.
+
+    MMEngine loads whole models, so that a checkpoint with the released names is read as an mmpretrain classifier's:
+    ``tools/test.py``, ``load_from`` and a classifier's ``init_cfg`` take it with its head, detectors its backbone.
+    """
     from mmengine.runner.checkpoint import CheckpointLoader
 
     def load_from_mmatconv(filename: str, map_location: Any = None) -> dict[str, Any]:
-        return read_checkpoint(filename, map_location or 'cpu')
+        checkpoint = read_checkpoint(filename, map_location or 'cpu')
+        if not any(isinstance(value, dict | Tensor) for value in checkpoint.values()):
+            return checkpoint
+        state = state_dict_of(checkpoint)
+        if not is_released(state):
+            return checkpoint
+        _log(f"'{filename}' has the released names; read as a classifier: NAME is backbone.NAME, head.* is head.fc.*")
+        meta = checkpoint.get('meta')
+        state = {to_classifier(name): value for name, value in state.items()}
+        return {'state_dict': state, 'meta': meta if isinstance(meta, dict) else {}}
 
     CheckpointLoader.register_scheme(prefixes='', loader=load_from_mmatconv, force=True)
+
+
+def refuse_other_sizes(backbone: nn.Module) -> None:
+    """Make a backbone refuse tensors of other shapes in whatever state dict it is given, as part of a model or alone.
+
+    MMEngine skips them with a warning, and leaves a backbone of which only the odd tensor is pretrained.
+    """
+    backbone._register_load_state_dict_pre_hook(partial(_check_sizes, backbone))
+
+
+def _check_sizes(backbone: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    report = compare({prefix + name: value for name, value in backbone.state_dict().items()}, state)
+    if report.mismatched:
+        name, expected, found = report.mismatched[0]
+        raise UserError(
+            f'the checkpoint belongs to another model: {name} is {found} there and {expected} in this '
+            f'{type(backbone).__name__} ({len(report.mismatched)} tensors differ in shape); check the arch.'
+        )

@@ -167,6 +167,6 @@ def _loads(model: nn.Module, state: dict[str, torch.Tensor]) -> bool:
     """Whether the model itself makes the tensors fit: some layers rename what older versions of them wrote."""
     try:
         left = model.load_state_dict(state, strict=False)
-    except RuntimeError:
+    except (RuntimeError, UserError):
         return False
     return not left.unexpected_keys and all(name.endswith('num_batches_tracked') for name in left.missing_keys)

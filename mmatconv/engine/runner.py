@@ -14,6 +14,8 @@ from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmatconv.backbones.base import Backbone
+from mmatconv.checkpoint import refuse_other_sizes
 from mmatconv.engine.hooks import SafeCheckpointHook, SyncStatisticsHook
 from mmatconv.errors import UserError
 
@@ -22,6 +24,14 @@ class Runner(MMEngineRunner):
     """Trains on several processes without a GPU, and never leaves half a checkpoint or none."""
 
     _unsynced = False  # whether SyncBatchNorm runs as BatchNorm, with statistics of each process's own
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Builds the model; backbones of this package load whole or not at all, from ``load_from`` and ``init_cfg``."""
+        built = super().build_model(model)
+        for module in built.modules():
+            if isinstance(module, Backbone):
+                refuse_other_sizes(module)
+        return built
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wraps the model; on the CPU, DistributedDataParallel takes no device and SyncBatchNorm does not run."""
