@@ -37,6 +37,8 @@ def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor) -> Tensor:
 
 def _autocast_dtype(device_type: str) -> torch.dtype | None:
     """The dtype autocast uses on the device, or None outside autocast."""
+    if device_type == 'meta':  # torch.is_autocast_enabled raises there
+        return None
     if hasattr(torch, 'get_autocast_dtype'):
         return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
     # torch before 2.4 has one pair of functions for each device type.

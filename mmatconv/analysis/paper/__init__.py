@@ -1,0 +1,1 @@
+"""The figures of the paper's tables beside the counted ones."""

@@ -1,0 +1,48 @@
+"""ATConv in the order of the paper and of the released code: the count of its tables, and a competitor of ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..layers import ATConv
+from ..layers.context_pool import CONTEXT_POOLS
+
+
+@contextmanager
+def paper_order(model: nn.Module) -> Iterator[nn.Module]:
+    """Inside the context every ATConv of a model computes as algorithm 1 of the paper and the released code do.
+
+    ``kernel_proj`` runs over the whole map and the pooling follows, the whole batch is one convolution with ``B * C``
+    groups, and maps are contiguous. Results are the same up to rounding.
+
+    Args:
+        model: Any module, ATConv itself included.
+
+    Yields:
+        The model.
+    """
+    layers = [module for module in model.modules() if isinstance(module, ATConv)]
+    for layer in layers:
+        layer.forward = partial(forward_in_paper_order, layer)
+    try:
+        yield model
+    finally:
+        for layer in layers:
+            vars(layer).pop('forward', None)
+
+
+def forward_in_paper_order(layer: ATConv, x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C, H, W), what ``layer`` computes, in the order of algorithm 1."""
+    x = x.contiguous()
+    batch, channels, height, width = x.shape
+    size = layer.kernel_size
+    context = CONTEXT_POOLS[layer.context_pool](layer.kernel_proj(x), size)
+    kernels = layer.modulate(layer.kernel_gen(layer.kernel_act(context)))
+    groups = batch * channels
+    value = layer.x_proj(x).reshape(1, groups, height, width)
+    kernels = kernels.to(value.dtype).reshape(groups, 1, size, size)
+    output = F.conv2d(value, kernels, padding=size // 2, groups=groups)
+    return layer.proj(output.reshape(batch, channels, height, width))
