@@ -34,12 +34,17 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
+    def factor(self, x: Tensor) -> Tensor | None:
+        """What samples of (B, C, H, W) are multiplied by, (B, 1, 1, 1), or None where that is one for all."""
+        if not self.training or self.rate == 0:
+            return None
+        keep = 1 - self.rate
+        return x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(keep) / keep
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        if not self.training or self.rate == 0:
-            return x
-        keep = 1 - self.rate
-        return x * (x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(keep) / keep)
+        factor = self.factor(x)
+        return x if factor is None else x * factor
 
     def extra_repr(self) -> str:
         return f'rate={self.rate:.3g}'
@@ -77,5 +82,15 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        x = x + self.drop_path(self.layer_scale_1(self.token_mixer(self.norm_1(x))))
-        return x + self.drop_path(self.layer_scale_2(self.channel_mixer(self.norm_2(x))))
+        x = self._add(x, self.token_mixer(self.norm_1(x)), self.layer_scale_1)
+        return self._add(x, self.channel_mixer(self.norm_2(x)), self.layer_scale_2)
+
+    def _add(self, x: Tensor, branch: Tensor, layer_scale: nn.Module) -> Tensor:
+        """``x + drop_path(layer_scale(branch))`` in one pass over the maps."""
+        factor = self.drop_path.factor(branch)
+        if isinstance(layer_scale, LayerScale):
+            gamma = layer_scale.gamma[:, None, None]
+            factor = gamma if factor is None else factor * gamma
+        if factor is None:
+            return x + branch
+        return torch.addcmul(x, branch, factor.to(branch.dtype))

@@ -1,7 +1,12 @@
 """The channel mixers: the half of a block that works on each pixel's channels."""
 
+import torch
 from torch import Tensor, nn
 
+from ..ops.bands import conv_glu_bands, mlp_bands
+from ..ops.gated import gelu_mul
+from ..ops.linear import linear, uses_onednn
+from ..ops.rms_linear import rms_linear
 from .norms import RMSNorm2d
 from .pointwise import PointwiseConv
 
@@ -25,8 +30,33 @@ class ConvGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        gate, value = self.fc1(x).chunk(2, dim=1)
-        return self.fc2(self.norm_layer(self.act(self.dwconv(gate)) * value))
+        if not x.is_contiguous(memory_format=torch.channels_last):
+            gate, value = self.fc1(x).chunk(2, dim=1)
+            return self.fc2(self.norm_layer(gelu_mul(self.dwconv(gate), value)))
+        pixels = x.permute(0, 2, 3, 1)
+        if uses_onednn(x) and not torch.is_grad_enabled():
+            norm = (self.norm_layer.weight, self.norm_layer.eps) if isinstance(self.norm_layer, RMSNorm2d) else None
+            pixels = conv_glu_bands(
+                pixels,
+                (self.fc1.matrix, self.fc1.bias),
+                (self.dwconv.weight, self.dwconv.bias),
+                (self.fc2.matrix, self.fc2.bias),
+                norm,
+            )
+        else:
+            pixels = self._mix(pixels)
+        return pixels.permute(0, 3, 1, 2)
+
+    def _mix(self, pixels: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        # Two products instead of one and a split: halves of a channels_last map would be copied.
+        (gate_weight, value_weight), (gate_bias, value_bias) = self.fc1.matrix.chunk(2), self.fc1.bias.chunk(2)
+        gate = self.dwconv(linear(pixels, gate_weight, gate_bias).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        product = gelu_mul(gate, linear(pixels, value_weight, value_bias))
+        if not isinstance(self.norm_layer, RMSNorm2d):
+            return linear(product, self.fc2.matrix, self.fc2.bias)
+        product = rms_linear(product, self.norm_layer.weight, self.fc2.matrix, self.norm_layer.eps)
+        return product + self.fc2.bias.to(product.dtype)
 
 
 class MLP(nn.Module):
@@ -45,4 +75,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
+        innermost = x.is_contiguous(memory_format=torch.channels_last)
+        if innermost and uses_onednn(x) and not torch.is_grad_enabled():
+            expand, project = (self.fc1.matrix, self.fc1.bias), (self.fc2.matrix, self.fc2.bias)
+            return mlp_bands(x.permute(0, 2, 3, 1), expand, project).permute(0, 3, 1, 2)
         return self.fc2(self.act(self.fc1(x)))

@@ -29,7 +29,7 @@ class RMSNorm2d(nn.Module):
 
     The released code takes this layer from timm, whose releases before 1.0.13 subtracted the mean inside; this is
     the definition of 1.0.13 and later. Statistics are kept in float32 for half-precision input, whose squares
-    would overflow.
+    would overflow. ``weight`` may be None: no gain.
 
     Args:
         dim: Channels C.
@@ -45,7 +45,11 @@ class RMSNorm2d(nn.Module):
         """(B, C, H, W) -> (B, C, H, W)."""
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         scale = wide.square().mean(dim=1, keepdim=True).add(self.eps).rsqrt()
-        return (wide * scale * self.weight[:, None, None]).to(x.dtype)
+        normalised = wide * scale
+        if self.weight is not None:
+            normalised = normalised * self.weight[:, None, None]
+        return normalised.to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f'{self.weight.numel()}, eps={self.eps}'
+        gain = 'no gain' if self.weight is None else self.weight.numel()
+        return f'{gain}, eps={self.eps}'

@@ -1,8 +1,9 @@
 """1x1 convolution, the multiplication by a matrix at every pixel."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..ops.linear import linear
 
 
 class PointwiseConv(nn.Conv2d):
@@ -20,8 +21,13 @@ class PointwiseConv(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
         super().__init__(in_channels, out_channels, 1, bias=bias)
 
+    @property
+    def matrix(self) -> Tensor:
+        """The weights as (out_channels, in_channels)."""
+        return self.weight.flatten(1)
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H, W) in the memory format of ``x``."""
         if not x.is_contiguous(memory_format=torch.channels_last):
             return super().forward(x)
-        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        return linear(x.permute(0, 2, 3, 1), self.matrix, self.bias).permute(0, 3, 1, 2)

@@ -1,5 +1,7 @@
 """Norms, channel mixers, residual block and initialisation."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -93,3 +95,35 @@ def test_live_initialisation_gives_each_channel_a_kernel():
 def test_unknown_initialisation_is_named():
     with pytest.raises(ValueError, match="released, live, but is 'he'"):
         initialize(LayerScale(4), 'he')
+
+
+@pytest.mark.parametrize('make', [lambda: ConvGLU(6, 10), lambda: ConvGLU(6, 10, norm=False), lambda: MLP(6, 10)])
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('training', [False, True])
+def test_channel_mixers_agree_with_float64_on_every_path(make, memory_format, training):
+    torch.manual_seed(0)
+    mixer = make()
+    x = torch.randn(2, 6, 9, 7).contiguous(memory_format=memory_format)
+    exact = copy.deepcopy(mixer).double()(x.double())
+    with torch.set_grad_enabled(training):
+        output = mixer(x)
+    assert output.is_contiguous(memory_format=memory_format)
+    # Single precision: some ten products and norms of rounding error 6e-8 each.
+    assert (output.double() - exact).abs().max() < 2e-6 * exact.abs().max()
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
+def test_block_scales_and_drops_in_one_step(dtype):
+    torch.manual_seed(0)
+    block = Block(4, nn.Identity(), nn.Identity(), drop_path=0.5, layer_scale=True).to(dtype)
+    nn.init.normal_(block.layer_scale_1.gamma)
+    nn.init.normal_(block.layer_scale_2.gamma)
+    x = torch.randn(200, 4, 3, 3, dtype=dtype)
+    torch.manual_seed(1)
+    output = block(x)
+    torch.manual_seed(1)
+    first = x + block.drop_path(block.layer_scale_1(block.norm_1(x)))
+    expected = first + block.drop_path(block.layer_scale_2(block.norm_2(first)))
+    tolerance = 1e-14 if dtype == torch.float64 else 0.05  # a few roundings of 2**-9 on values up to 8
+    torch.testing.assert_close(output, expected, rtol=tolerance, atol=tolerance)
+    assert output.dtype == dtype
