@@ -50,6 +50,7 @@ def test_parser() -> Parser:
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to a file that is not there yet')
     parser.add_argument('--show-dir', metavar='FOLDER', help='draw every prediction beside the ground truth')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument('--fold', action='store_true', help='fold norms and scales into the weights: the same, faster')
     return parser
 
 
@@ -123,6 +124,7 @@ def _test(args: argparse.Namespace) -> None:
         options.set_visualizer(config)
         preflight.check_show_dir(args.show_dir)
     _join(config, place)
+    from mmatconv.engine.fold import FoldHook
     from mmatconv.engine.hooks import CheckpointGuardHook, ImageChannelsHook
     from mmatconv.engine.results import ShowDirHook, dump_metric
     from mmatconv.engine.runner import TestRunner
@@ -130,6 +132,8 @@ def _test(args: argparse.Namespace) -> None:
     runner = _build(config, TestRunner)
     runner.register_hook(ImageChannelsHook())
     runner.register_hook(CheckpointGuardHook(config.load_from, exact=True))
+    if args.fold:
+        runner.register_hook(FoldHook())
     if args.show_dir:
         runner.register_hook(ShowDirHook(args.show_dir))
     if args.out:
