@@ -1,0 +1,1 @@
+"""Competitors timed side by side: operators, token mixers, backbones, whole models."""

@@ -1,0 +1,45 @@
+"""Backbones: ours in all forms, and the PVT or Swin of mmdet of the same size."""
+
+from collections.abc import Callable
+
+from mmengine.registry import MODELS
+from torch import nn
+
+from ...backbones import ATConvPVT, ATConvSwin, AttNet
+from ..building import quiet
+from ..paper.models import pvt, swin
+from .competitors import Case, Competitor, Setting
+from .randomize import randomize
+from .variants import RELEASED, variants
+
+FAMILIES = {'attnet': AttNet, 'atconv-pvt': ATConvPVT, 'atconv-swin': ATConvSwin}
+ORIGINALS: dict[str, Callable] = {'atconv-pvt': pvt, 'atconv-swin': swin}
+MODELS_BY_NAME = {
+    f'{family}-{arch.lower()}': (family, arch) for family, kind in FAMILIES.items() for arch in kind.arch_settings
+}
+DEFAULT_MODELS = ('attnet-t2', 'atconv-pvt-tiny', 'atconv-swin-tiny')
+
+
+def backbone_case(name: str, setting: Setting) -> Case:
+    """One of ours against its other forms and the original with attention, four maps each.
+
+    Args:
+        name: A key of ``MODELS_BY_NAME``.
+        setting: The setting.
+    """
+    family, arch = MODELS_BY_NAME[name]
+    x = setting.random(3)
+    competitors = list(variants(lambda options: randomize(FAMILIES[family](arch, **options)), lambda m: m, x, setting))
+    reference = RELEASED
+    if family in ORIGINALS:
+        reference = family.removeprefix('atconv-')
+        competitors.append(Competitor(reference, original(family, arch).to(setting.device), (x,)))
+    return Case('backbone', name, setting, reference, competitors, autocast=True)
+
+
+def original(family: str, arch: str) -> nn.Module:
+    """mmdet's PVT or Swin."""
+    with quiet():
+        import mmdet.models  # noqa: F401  registers them
+
+        return MODELS.build(ORIGINALS[family](arch).settings)

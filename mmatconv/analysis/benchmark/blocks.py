@@ -1,0 +1,62 @@
+"""Token mixers on one map: the operators of the paper's figure 4 as far as a public class exists."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from ...backbones.attention_adapters import SpatialReductionAttention, WindowAttention
+from ...errors import UserError
+from ...layers import ATConv
+from ...layers.hydra import HydraAttention
+from ...layers.inline import InLineAttention
+from ...layers.static_convs import DepthwiseConv
+from .competitors import DTYPES, Case, Competitor, Setting
+from .grid_attention import GridAttention
+from .randomize import randomize
+from .released_expression import ReleasedATConv
+
+REFERENCE = 'released'
+HEAD_CHANNELS = 32
+NO_CROSS_SHAPED = 'cross-shaped (CSwin) attention: neither mmdet, mmpretrain nor timm has a class'
+
+
+def block_case(setting: Setting) -> Case:
+    """All token mixers on one map; weights and input have the dtype.
+
+    Heads have 32 channels. Windows have 7 pixels a side, grids 8; the map of keys and values is reduced 8 times in each
+    direction, as in the first stage of PVT.
+
+    Raises:
+        UserError: Channels that attention cannot be built with.
+    """
+    dim, size = setting.channels, setting.kernel_size
+    if dim % HEAD_CHANNELS:
+        raise UserError(f'--channels {dim} must be a multiple of {HEAD_CHANNELS}, the channels of a head')
+    heads = dim // HEAD_CHANNELS
+    ours = randomize(ATConv(dim, size))
+    released = ReleasedATConv(dim, size)
+    released.load_state_dict(ours.state_dict())
+    mixers: dict[str, Callable[[], nn.Module]] = {
+        'ours': lambda: ours,
+        REFERENCE: lambda: released,
+        'window': lambda: WindowAttention(dim, heads),
+        'spatial-reduction': lambda: SpatialReductionAttention(dim, heads, sr_ratio=8),
+        'inline': lambda: InLineAttention(dim, heads),
+        'hydra': lambda: HydraAttention(dim),
+        'grid': lambda: GridAttention(dim),
+        'depthwise': lambda: DepthwiseConv(dim, size),
+    }
+    dtype = DTYPES[setting.dtype]
+    x = setting.random(dim, dtype)
+    competitors, left_out = [], [NO_CROSS_SHAPED]
+    for name, make in mixers.items():
+        torch.manual_seed(0)
+        try:
+            mixer = make().to(setting.device, dtype)
+        except ImportError as error:
+            left_out.append(f'{name} attention: {error}')
+            continue
+        equal_to = REFERENCE if name == 'ours' else None
+        competitors.append(Competitor(name, mixer, (x,), differentiable=1, equal_to=equal_to))
+    return Case('block', 'token mixers', setting, REFERENCE, competitors, left_out=left_out)

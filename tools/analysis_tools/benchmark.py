@@ -1,0 +1,209 @@
+"""Time and memory of ATConv beside its competitors, in turns and in one process.
+
+Example:
+    python tools/analysis_tools/benchmark.py --level operator --mode forward backward
+    python tools/analysis_tools/benchmark.py --level block --plot figure4.png
+    python tools/analysis_tools/benchmark.py --level backbone --models attnet-t2 --size 800 1280 --fold
+    python tools/analysis_tools/benchmark.py --level detector --models mask-rcnn_atconv-pvt-t --size 800 1280
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# The project need not be installed to use its tools.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmatconv.engine import report
+from mmatconv.engine.cli import Parser
+from mmatconv.errors import UserError
+
+if TYPE_CHECKING:
+    from mmatconv.analysis.benchmark.competitors import Setting
+    from mmatconv.analysis.benchmark.measure import Outcome
+
+LEVELS = ('operator', 'block', 'backbone', 'detector')
+MODES = ('forward', 'backward', 'step')
+
+
+def parser() -> Parser:
+    """The options."""
+    result = Parser('benchmark.py', description=__doc__.splitlines()[0])
+    add = result.add_argument
+    add('--level', choices=LEVELS, required=True, help='what is compared')
+    add(
+        '--models',
+        nargs='+',
+        metavar='NAME',
+        help='models of level backbone or detector, competitors of level operator or block; an unknown one lists them',
+    )
+    add('--mode', nargs='+', choices=MODES, default=['forward'], help='step: training step; default: forward')
+    add(
+        '--size',
+        nargs='+',
+        action='append',
+        metavar='N',
+        help='height and width in pixels of the image, or of the map at level operator and block; one number for a '
+        'square; give it again for more sizes',
+    )
+    add('--batch', type=positive, metavar='N', help='samples')
+    add('--channels', type=positive, default=128, metavar='N', help='of the map at level operator and block; 128')
+    add('--kernel-size', type=positive, default=3, metavar='N', help='at level operator and block; default: 3')
+    add('--rois', nargs=2, type=positive, default=[1000, 100], metavar='N', help='of box and mask heads; 1000 100')
+    add('--dtype', choices=('float32', 'bfloat16', 'float16'), default='float32', help='default: float32')
+    add('--memory-format', nargs='+', choices=('contiguous', 'channels_last'), help='of the input')
+    add('--device', choices=('cpu', 'cuda'), default='cpu', help='cuda is ROCm too; default: cpu')
+    add('--threads', type=positive, metavar='N', help='CPU threads; default: as torch chooses')
+    add('--repeats', type=positive, default=10, metavar='N', help='readings of each competitor; default: 10')
+    add('--warmup', type=positive, default=2, metavar='N', help='calls before the first reading; default: 2')
+    add('--reference', metavar='NAME', help='the competitor that ratios are to')
+    add('--compile', action='store_true', help='every competitor through torch.compile')
+    add('--fold', action='store_true', help='add our backbones folded for inference')
+    add('--check', action='store_true', help='also at twice the height and width: is the time per pixel the same?')
+    add('--json', metavar='FILE.json', help='write everything measured to a new file')
+    add('--plot', metavar='FILE.png', help='draw latency and memory over resolution to a new file')
+    return result
+
+
+def positive(text: str) -> int:
+    """A positive whole number."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is no positive whole number")
+    return int(text)
+
+
+def main(progress: report.Progress) -> None:
+    args = parser().parse_args()
+    sizes = [read_size(values) for values in args.size] if args.size else None
+    check_new_file('--json', args.json, '.json')
+    check_new_file('--plot', args.plot, '.png')
+
+    import torch
+
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise UserError('--device cuda needs a GPU, but torch sees none; use --device cpu')
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    outcomes = measure_all(args, sizes)
+    show(outcomes, args)
+
+
+def read_size(values: Sequence[str]) -> tuple[int, int]:
+    """Height and width from one or two numbers.
+
+    Raises:
+        UserError: It is something else.
+    """
+    if len(values) > 2 or not all(value.isdecimal() and int(value) > 0 for value in values):
+        raise UserError(
+            f"--size '{' '.join(values)}' is no size; give height and width as positive whole numbers, and --size "
+            'again for another one'
+        )
+    return int(values[0]), int(values[-1])
+
+
+def check_new_file(option: str, name: str | None, ending: str) -> None:
+    """Checks a file to be written before hours of measuring.
+
+    Raises:
+        UserError: It exists, has another ending, or its folder does not exist or cannot be written.
+    """
+    if name is None:
+        return
+    if not name.endswith(ending):
+        raise UserError(f"{option} '{name}' must end in {ending}")
+    if os.path.exists(name):
+        raise UserError(f"{option} '{name}' exists already; delete it or choose another name")
+    folder = os.path.dirname(name) or '.'
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{option}: folder '{folder}' does not exist or cannot be written; choose another one")
+
+
+def measure_all(args: argparse.Namespace, sizes: list[tuple[int, int]] | None) -> list['Outcome']:
+    """Measure case after case; a line or a bar on stderr shows how far it is."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        from mmatconv.analysis.benchmark.cases import LEVELS as levels
+        from mmatconv.analysis.benchmark.cases import check_models, make_cases, settings
+        from mmatconv.analysis.benchmark.linear_cost import quadrupled
+        from mmatconv.analysis.benchmark.measure import measure
+        from mmatconv.analysis.benchmark.timing import stopwatch
+
+    level = levels[args.level]
+    if args.check:
+        sizes = quadrupled(sizes or level.sizes[:1])
+    all_settings = settings(level, base_setting(args), args.mode, sizes, args.batch, args.memory_format)
+    total = len(check_models(level, args.models)) * len(all_settings)
+    outcomes: list[Outcome] = []
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        for case in make_cases(level, all_settings, args.models, args.reference):
+            place = f'{len(outcomes) + 1} of {total}: {case.title}'
+            if bar.disable:
+                print(place, file=sys.stderr, flush=True)
+            timed = sum(competitor.timed for competitor in case.competitors)
+            task = bar.add_task(place, total=timed * args.repeats)
+            outcomes.append(
+                measure(case, args.repeats, args.warmup, stopwatch(args.device), lambda t=task: bar.advance(t))
+            )
+            # Weights and maps of this case make room for the next.
+            case.competitors = ()
+    return outcomes
+
+
+def base_setting(args: argparse.Namespace) -> 'Setting':
+    """What all cases have in common."""
+    from mmatconv.analysis.benchmark.competitors import Setting
+
+    return Setting(
+        dtype=args.dtype,
+        device=args.device,
+        channels=args.channels,
+        kernel_size=args.kernel_size,
+        rois=tuple(args.rois),
+        fold=args.fold,
+        compiled=args.compile,
+    )
+
+
+def show(outcomes: list['Outcome'], args: argparse.Namespace) -> None:
+    """Print tables, command, machine and versions; write the files that were asked for."""
+    from rich.console import Console
+
+    from mmatconv.analysis.benchmark import linear_cost, machine, render
+
+    growths = list(linear_cost.growths(outcomes)) if args.check else []
+    command = shlex.join(['python', 'tools/analysis_tools/benchmark.py', *sys.argv[1:]])
+    hardware, versions = machine.machine(args.device), machine.versions()
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    for outcome in outcomes:
+        console.print(outcome.case.title, render.table(outcome), sep='\n', markup=False)
+    if growths:
+        console.print('time per pixel at 4 times the pixels', render.growth_table(growths), sep='\n', markup=False)
+    legend = [render.LEGEND, render.OPERATOR_LEGEND] if args.level == 'operator' else [render.LEGEND]
+    left_out = dict.fromkeys(reason for outcome in outcomes for reason in outcome.case.left_out)
+    lines = [' '.join(legend), *(f'Left out: {reason}.' for reason in left_out)]
+    about = ', '.join(f'{key} {value}' for key, value in {**hardware, **versions}.items())
+    console.print(*lines, f'command: {command}', about, sep='\n', markup=False)
+    if args.json:
+        found = dict(command=command, machine=hardware, versions=versions, cases=list(map(render.as_dict, outcomes)))
+        found['linear_cost'] = [dict(vars(growth), ratio=growth.ratio, linear=growth.linear) for growth in growths]
+        Path(args.json).write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
+    if args.plot:
+        from mmatconv.analysis.benchmark.plot import plot
+
+        plot(outcomes, args.plot, f'{command}\n{about}')
+
+
+if __name__ == '__main__':
+    sys.exit(report.run(main))
