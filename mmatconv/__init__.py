@@ -6,12 +6,22 @@ that ``type='mmatconv.AttNet'`` builds in any config of mmdet, mmseg and mmpretr
 
 from importlib.util import find_spec
 
+from . import deploy
 from .errors import UserError
 from .layers import ATConv
 from .ops import dynamic_depthwise_conv2d
 from .version import __version__
 
-__all__ = ['ATConv', 'ATConvPVT', 'ATConvSwin', 'AttNet', 'UserError', '__version__', 'dynamic_depthwise_conv2d']
+__all__ = [
+    'ATConv',
+    'ATConvPVT',
+    'ATConvSwin',
+    'AttNet',
+    'UserError',
+    '__version__',
+    'deploy',
+    'dynamic_depthwise_conv2d',
+]
 
 if find_spec('mmengine') is not None:
     from .backbones import ATConvPVT, ATConvSwin, AttNet

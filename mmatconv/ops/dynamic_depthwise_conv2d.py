@@ -3,28 +3,43 @@
 import torch
 from torch import Tensor
 
-from .grouped import grouped
+from . import paths
+from .custom_operator import convolve
+from .grouped import grouped, grouped_in_one_call
+from .reference import reference
+
+_is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # the first versions with a compiler lack it
 
 
-def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor) -> Tensor:
+def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = None) -> Tensor:
     """Convolve every channel of every sample with a kernel of its own (equation 11 of arXiv 2510.20092).
 
     ``output[b, c, i, j] = sum over u, v of kernel[b, c, u, v] * input[b, c, i + u - K // 2, j + v - K // 2]``
     with zeros outside the map: stride 1, zero padding ``K // 2``, cross-correlation as in all of torch.
 
-    Differentiable in both arguments. Under autocast both are cast to the autocast dtype.
+    Differentiable in both arguments. Under autocast both are cast to the autocast dtype. torch.compile and torch.export
+    see the operator ``mmatconv::dynamic_depthwise_conv2d``, or the plain operations of the reference.
 
     Args:
         input: (B, C, H, W), floating point, any strides.
-        kernel: (B, C, K, K) with K odd, of the dtype and on the device of ``input``.
+        kernel: (B, C, K, K) with K odd, of the dtype and on the device of ``input``. The kernel's memory is best dense
+            in the format of the input: channels innermost where the input is channels_last.
+        path: What computes it. Default: the environment variable ``MMATCONV_OP``, or 'auto' without it.
+
+            - 'auto': fused Triton kernels on CUDA and ROCm, 'grouped' elsewhere and, with one warning, where they fail;
+            - 'grouped': torch's own depthwise convolution;
+            - 'triton': the Triton kernels or an error;
+            - 'reference': the definition in plain tensor operations.
 
     Returns:
-        (B, C, H, W), dtype and memory format of ``input``.
+        (B, C, H, W), dtype of ``input``, dense in the memory format nearest to it.
 
     Raises:
         ValueError: A shape, dtype or device that does not fit; the message names what was given.
+        UserError: An unknown path, or 'triton' where it cannot run.
     """
     _check(input, kernel)
+    path = paths.choose(path)
     autocast_dtype = _autocast_dtype(input.device.type)
     if autocast_dtype is not None and torch.float64 not in (input.dtype, kernel.dtype):
         input, kernel = input.to(autocast_dtype), kernel.to(autocast_dtype)
@@ -32,7 +47,16 @@ def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor) -> Tensor:
         raise ValueError(
             f'input is {input.dtype} and kernel is {kernel.dtype}; convert one with .to(), or run under autocast.'
         )
-    return grouped(input, kernel)
+    if path == 'reference':
+        return reference(input, kernel)
+    if input.device.type == 'cpu' and path != 'triton' and not _is_compiling():
+        # The operator costs some 50 us a call and imports torch's compiler: nothing is gained here unless its
+        # gradients are better than torch's own.
+        differentiated = torch.is_grad_enabled() and (input.requires_grad or kernel.requires_grad)
+        output = grouped_in_one_call(input, kernel) if differentiated else grouped(input, kernel)
+        if output is not None:
+            return output
+    return convolve(input, kernel, path)
 
 
 def _autocast_dtype(device_type: str) -> torch.dtype | None:

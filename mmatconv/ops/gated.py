@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .gradients import differentiable_gradients
+from .tracing import is_traced
 
 # Elements worked on at a time on a CPU, so that what one step writes is still in the cache for the next.
 CHUNK = 1 << 18
@@ -22,7 +23,7 @@ def gelu_mul(gate: Tensor, value: Tensor) -> Tensor:
     Returns:
         The same shape.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if is_traced():
         return _plain(gate, value)
     return _GeluMul.apply(gate, value)
 

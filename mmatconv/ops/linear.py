@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .gradients import differentiable_gradients
+from .tracing import is_traced
 
 # Below this many rows oneDNN's rearrangement of the weights costs more than it saves.
 FEWEST_ROWS = 64
@@ -18,8 +19,7 @@ HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, 
 def uses_onednn(x: Tensor) -> bool:
     """Whether products of ``x`` go to oneDNN: float32 on a CPU, outside autocast, tracing and compilation."""
     return (
-        not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        not is_traced()
         and HAS_ONEDNN
         and x.device.type == 'cpu'
         and x.dtype == torch.float32

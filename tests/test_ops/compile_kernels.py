@@ -1,0 +1,107 @@
+"""Compiles the Triton kernels for GPUs that need not be there and prints registers, spills and widths of loads.
+
+    python tests/test_ops/compile_kernels.py [--sizes 3 5 7] [--gpus sm_90 gfx942] [--dtypes bf16] [--json]
+
+The interpreter does not see what only the compiler refuses, and neither sees what is slow; this is what can be known of
+the speed without a GPU.
+"""
+
+import argparse
+import itertools
+import json
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+import triton
+import triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from mmatconv.ops.triton import CONVOLVE_TILE, GRADIENTS_TILE, THREADS, tile
+from mmatconv.ops.triton_kernels import convolve_kernel, gradients_kernel
+
+TARGETS = {
+    'sm_80': GPUTarget('cuda', 80, 32),
+    'sm_90': GPUTarget('cuda', 90, 32),
+    'gfx90a': GPUTarget('hip', 'gfx90a', 64),
+    'gfx942': GPUTarget('hip', 'gfx942', 64),
+}
+MAPS = ('x', 'y', 'g', 'kernel')
+
+
+def compile_kernel(kernel, target, dtype, constants):
+    names = kernel.arg_names
+    signature = {name: 'i32' for name in names}
+    signature |= {name: f'*{dtype}' for name in names if name in MAPS}
+    signature |= {name: '*fp32' for name in names if name == 'partial'}
+    signature |= dict.fromkeys(constants, 'constexpr')
+    aligned = {(i,): [['tt.divisibility', 16]] for i, name in enumerate(names) if signature[name].startswith('*')}
+    source = ASTSource(kernel, signature, {(names.index(name),): value for name, value in constants.items()}, aligned)
+    return triton.compile(source, target=target, options={'num_warps': THREADS // target.warp_size})
+
+
+def figures(compiled):
+    """Registers of a thread, bytes it spills, bits of its widest load."""
+    if 'cubin' in compiled.asm:
+        tool = Path(triton.__file__).parent / 'backends/nvidia/bin/cuobjdump'
+        with tempfile.NamedTemporaryFile(suffix='.cubin') as file:
+            file.write(compiled.asm['cubin'])
+            file.flush()
+            usage = subprocess.run([tool, '-res-usage', file.name], capture_output=True, text=True, check=True).stdout
+        registers, spilled = map(int, re.search(r'REG:(\d+) STACK:(\d+)', usage).groups())
+        loads = re.findall(r'ld\.global(?:\.\w+)*?(?:\.v(\d))?\.b(\d+)', compiled.asm['ptx'])
+        return registers, spilled, max(int(count or 1) * int(bits) for count, bits in loads)
+    assembly = compiled.asm['amdgcn']
+    registers = int(re.search(r'\.vgpr_count:\s*(\d+)', assembly)[1])
+    spilled = int(re.search(r'\.private_segment_fixed_size:\s*(\d+)', assembly)[1])
+    widths = {'ushort': 16, 'short_d16': 16, 'dword': 32, 'dwordx2': 64, 'dwordx3': 96, 'dwordx4': 128}
+    loads = re.findall(r'(?:global|buffer)_load_(\w+)', assembly)
+    return registers, spilled, max(widths.get(load, 0) for load in loads)
+
+
+def variants(gpus, dtypes, sizes):
+    for name, dtype, size, channels_last in itertools.product(gpus, dtypes, sizes, (False, True)):
+        for kernel, table, own in (
+            (convolve_kernel, CONVOLVE_TILE, {'FLIP': False}),
+            (gradients_kernel, GRADIENTS_TILE, {'WITH_INPUT': True}),
+        ):
+            elements, rows = table[size]
+            width, depth = tile(200, 128, THREADS * elements, channels_last)
+            vector = min(elements, 4) if channels_last else 1
+            constants = dict(K=size, ROWS=rows, BLOCK_W=width, BLOCK_C=depth, VEC=vector, CHANNELS_LAST=channels_last)
+            compiled = compile_kernel(kernel, TARGETS[name], dtype, {**constants, 'ACC': tl.float32, **own})
+            layout = 'channels_last' if channels_last else 'contiguous'
+            registers, spilled, bits = figures(compiled)
+            yield {
+                'kernel': kernel.__name__,
+                'gpu': name,
+                'dtype': dtype,
+                'K': size,
+                'format': layout,
+                'columns x channels x rows': f'{width} x {depth} x {rows}',
+                'registers': registers,
+                'spilled bytes': spilled,
+                'widest load, bits': bits,
+            }
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--sizes', type=int, nargs='+', default=[3, 5, 7])
+    parser.add_argument('--gpus', nargs='+', choices=TARGETS, default=list(TARGETS))
+    parser.add_argument('--dtypes', nargs='+', choices=('fp16', 'bf16', 'fp32'), default=['bf16', 'fp32'])
+    parser.add_argument('--json', action='store_true')
+    arguments = parser.parse_args()
+    for i, row in enumerate(variants(arguments.gpus, arguments.dtypes, arguments.sizes)):
+        if arguments.json:
+            print(json.dumps(row), flush=True)
+            continue
+        if i == 0:
+            print('| ' + ' | '.join(row) + ' |\n' + '|---' * len(row) + '|')
+        print('| ' + ' | '.join(map(str, row.values())) + ' |', flush=True)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,24 @@
+"""The Triton kernels compile for NVIDIA and AMD GPUs, which needs none, and hold all they carry in registers."""
+
+import json
+import os
+import subprocess
+import sys
+
+
+def test_kernels_of_3x3_compile_without_spills_and_load_vectors():
+    environment = {name: value for name, value in os.environ.items() if name != 'TRITON_INTERPRET'}
+    script = [sys.executable, 'tests/test_ops/compile_kernels.py', '--json']
+    command = [*script, '--gpus', 'sm_80', 'gfx90a', '--dtypes', 'bf16', '--sizes', '3']
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row['spilled bytes'] for row in rows] == [0] * 8
+    # In channels_last four channels a load for the convolution, two for the gradients.
+    widest = {(row['kernel'], row['format'], row['widest load, bits']) for row in rows}
+    assert widest == {
+        ('convolve_kernel', 'contiguous', 16),
+        ('gradients_kernel', 'contiguous', 16),
+        ('convolve_kernel', 'channels_last', 64),
+        ('gradients_kernel', 'channels_last', 32),
+    }
