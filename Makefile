@@ -11,6 +11,8 @@ SETUP := bash tools/setup_env.sh
 PYTHON := $(CURDIR)/.venv/bin/python
 endif
 export PYTHON
+# Tests run in up to four processes of one thread each; a whole file stays in one process.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 .PHONY: setup quickstart test lint clean-quickstart
 
 setup:
@@ -24,4 +26,4 @@ lint: setup
 	$(PYTHON) -m ruff format --check .
 
 test: lint
-	$(PYTHON) -m pytest
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile

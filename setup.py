@@ -46,7 +46,17 @@ setup(
         'openmmlab': OPENMMLAB,
         'safetensors': ['safetensors'],
         'lmdb': ['lmdb'],
-        'test': ['pytest', 'ruff', 'build', 'safetensors', 'lmdb', 'model-index', 'setuptools', 'wheel'],
+        'test': [
+            'pytest',
+            'pytest-xdist',
+            'ruff',
+            'build',
+            'safetensors',
+            'lmdb',
+            'model-index',
+            'setuptools',
+            'wheel',
+        ],
     },
     zip_safe=False,
 )
