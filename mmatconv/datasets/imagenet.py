@@ -1,10 +1,12 @@
 """ImageNet-1K from class folders or from LMDB, whichever is there."""
 
 import os
+from typing import Any
 
 from mmengine.logging import print_log
 from mmpretrain.datasets import ImageNet as ImageNetFolders
 
+from ..errors import UserError
 from .lmdb_folder import SUFFIX, uri
 
 
@@ -15,7 +17,8 @@ class ImageNet(ImageNetFolders):
     order. ``tools/dataset_tools/make_imagenet_lmdb.py`` writes the LMDB. All arguments are mmpretrain's.
 
     Raises:
-        UserError: The LMDB cannot be read, or the package lmdb is missing.
+        UserError: The LMDB cannot be read, the package lmdb is missing, or there are more or fewer class folders than
+            classes.
     """
 
     def _join_prefix(self) -> None:
@@ -25,3 +28,13 @@ class ImageNet(ImageNetFolders):
         if '://' not in folder and os.path.exists(database):
             self.data_prefix['img_path'] = uri(database)
         print_log(f'{type(self).__name__}: images are read from {self.img_prefix}', logger='current')
+
+    def _find_samples(self) -> list[tuple[str, Any]]:
+        try:
+            return super()._find_samples()
+        except AssertionError as error:
+            raise UserError(
+                f"'{self.img_prefix}' has {len(self.folder_to_idx)} class folders, expected {len(self.CLASSES)}; "
+                'complete it, or for classes of your own set metainfo.classes of the data sets, model.head.num_classes '
+                'and data_preprocessor.num_classes.'
+            ) from error

@@ -32,6 +32,9 @@ class OptionsAction(DictAction):
             super().__call__(parser, namespace, values, option_string)
         except AssertionError as error:
             raise argparse.ArgumentError(self, str(error)) from error
+        except RecursionError as error:
+            # MMEngine's parser never ends on '(1,) b=2' and the like.
+            raise argparse.ArgumentError(self, f'cannot read {values}; quote each KEY=VALUE on its own') from error
 
 
 def load_config(name: str, options: dict[str, Any] | None = None) -> Config:

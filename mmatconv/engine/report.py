@@ -1,8 +1,6 @@
 """How a tool ends: one sentence for what the user can mend, a traceback for a bug, a pointer after an interruption."""
 
-import errno
 import os
-import re
 import signal
 import sys
 import traceback
@@ -10,24 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-import torch
 import torch.distributed as dist
 
-from mmatconv.errors import UserError
+from mmatconv.engine.sentences import sentence_of
 
 # Set by mmatconv.engine.torchrun: where a process leaves its sentence, so that the launcher prints one of them once.
 NOTES = 'MMATCONV_NOTES'
 # Set by the user: tracebacks for everything.
 DEBUG = 'MMATCONV_DEBUG'
-
-FILE_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-DEVICE_FULL = {errno.ENOSPC: 'the disk is full', errno.EDQUOT: 'the disk quota is used up', errno.EROFS: 'read-only'}
-# Assertions of OpenMMLab about the user's data and config: how they begin, and what to do.
-ASSERTIONS = {
-    'failed to load image': 'the file is no image or is damaged',
-    'If the mean has 3 values': 'images must have three channels, or model.data_preprocessor one mean for each channel',
-    'The `num_classes`': 'num_classes of the heads and metainfo.classes of the data sets must go together',
-}
 
 
 class Interrupted(KeyboardInterrupt):
@@ -91,31 +79,6 @@ def note(line: str) -> None:
         print(line, flush=True)
 
 
-def sentence_of(error: BaseException) -> str | None:
-    """The sentence for an error the user can mend; None for anything else, which keeps its traceback."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError):
-            return _plain(cause)
-        cause = cause.__cause__
-    if isinstance(error, OSError) and error.errno in DEVICE_FULL:
-        return f'{DEVICE_FULL[error.errno]}: {error.filename or "a file of this run"} could not be written'
-    if isinstance(error, FILE_ERRORS):
-        if error.filename is not None:
-            return f"{error.strerror}: '{error.filename}'"
-        return _plain(error)
-    text = _plain(error)
-    if isinstance(error, AssertionError):
-        return next(
-            (f'{text.rstrip(".")}; {advice}' for start, advice in ASSERTIONS.items() if text.startswith(start)), None
-        )
-    if isinstance(error, KeyError) and re.search(r'is not in the \S+ registry', text):
-        return f'{text.split(". Please check")[0]}; check the type in the config'
-    if isinstance(error, torch.cuda.OutOfMemoryError):
-        return 'the GPU ran out of memory; lower train_dataloader.batch_size or the image scale, or add --amp'
-    return None
-
-
 def last_checkpoint(work_dir: str) -> Path | None:
     """The newest checkpoint MMEngine wrote below `work_dir`, also after the folder was moved."""
     pointer = Path(work_dir, 'last_checkpoint')
@@ -124,17 +87,6 @@ def last_checkpoint(work_dir: str) -> Path | None:
     named = Path(pointer.read_text(encoding='utf-8').strip())
     moved = Path(work_dir, named.name)
     return next((path for path in (named, moved) if path.is_file()), None)
-
-
-def _plain(error: BaseException) -> str:
-    """The message alone: without the traceback a DataLoader worker adds, and without MMEngine's 'class X in Y: '."""
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    name = re.escape(type(error).__name__)
-    if 'Original Traceback' in text:
-        text = re.split(rf'^(?:[\w.]+\.)?{name}: ', text, flags=re.MULTILINE)[-1]
-    while match := re.match(r'class `[^`]+` in \S+: ', text):
-        text = text[match.end() :]
-    return ' '.join(text.split())
 
 
 def _farewell(progress: Progress) -> str:

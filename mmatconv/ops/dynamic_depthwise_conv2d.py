@@ -49,7 +49,7 @@ def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = N
         )
     if path == 'reference':
         return reference(input, kernel)
-    if input.device.type == 'cpu' and path != 'triton' and not _is_compiling():
+    if input.device.type in ('cpu', 'meta') and path != 'triton' and not _is_compiling():
         # The operator costs some 50 us a call and imports torch's compiler: nothing is gained here unless its
         # gradients are better than torch's own.
         differentiated = torch.is_grad_enabled() and (input.requires_grad or kernel.requires_grad)

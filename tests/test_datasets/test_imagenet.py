@@ -153,6 +153,17 @@ def test_annotation_file_with_lmdb(packed, tmp_path):
     assert dataset[1]['inputs'].shape == (3, 22, 30)
 
 
+@pytest.mark.parametrize('classes', [['n1', 'n2'], None])
+def test_other_number_of_classes(folders, classes):
+    with pytest.raises(UserError) as caught:
+        build(folders, classes=classes)
+    assert str(caught.value) == (
+        f"'{folders}/train' has 3 class folders, expected {len(classes) if classes else 1000}; complete it, or for "
+        'classes of your own set metainfo.classes of the data sets, model.head.num_classes and '
+        'data_preprocessor.num_classes.'
+    )
+
+
 def test_keys_are_relative_paths_and_values_the_files(folders, packed, tmp_path):
     # A copy: this process may have the original open.
     (tmp_path / 'data.mdb').write_bytes((packed / 'train.lmdb' / 'data.mdb').read_bytes())

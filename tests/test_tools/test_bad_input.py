@@ -88,6 +88,9 @@ def test_options_do_not_fit(tool, config):
         "argument --cfg-options: expected KEY=VALUE, got 'lr'; see train.py --help"
     )
     assert tool(cli.train, path, '--epochs', '3') == 'unrecognized arguments: --epochs 3; see train.py --help'
+    assert tool(cli.train, path, '--cfg-options', 'a=(1,) b=2') == (
+        "argument --cfg-options: cannot read ['a=(1,) b=2']; quote each KEY=VALUE on its own; see train.py --help"
+    )
     sentence = tool(cli.train, path, '--cfg-options', 'default_scope.x=1')
     assert sentence.startswith('--cfg-options default_scope.x=1 does not fit config')
 

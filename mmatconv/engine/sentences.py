@@ -1,0 +1,133 @@
+"""The sentence for an error the user can mend, whichever package raised it."""
+
+import errno
+import inspect
+import re
+from types import FrameType
+from typing import Any
+
+import torch
+
+from mmatconv.errors import UserError
+
+FILE_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+DEVICE_FULL = {errno.ENOSPC: 'the disk is full', errno.EDQUOT: 'the disk quota is used up', errno.EROFS: 'read-only'}
+# What OpenMMLab says of the user's data and config: the class of the error, how it begins, and what to do.
+COMPLAINTS = (
+    (AssertionError, 'failed to load image', 'the file is no image or is damaged'),
+    (
+        AssertionError,
+        'If the mean has 3 values',
+        'images must have three channels, or model.data_preprocessor one mean for each channel',
+    ),
+    (
+        AssertionError,
+        'The `num_classes`',
+        'num_classes of the heads and metainfo.classes of the data sets must go together',
+    ),
+    (
+        AssertionError,
+        'LabelSmoothLoss requires output and target to be same shape',
+        'data_preprocessor.num_classes and model.head.num_classes must be equal',
+    ),
+    (
+        ValueError,
+        'Top-5 accuracy is unavailable',
+        "set val_evaluator.topk and test_evaluator.topk to '(1,)'",
+    ),
+    (
+        ValueError,
+        'end should be larger than begin',
+        'an entry of param_scheduler begins after the end of the training; shorten the warm-up before it, or train '
+        'longer than it takes',
+    ),
+    (
+        KeyError,
+        '`cfg` or `default_args` must contain the key "type"',
+        'this part of the config has no type; name a complete config, not one that others inherit from',
+    ),
+)
+SIZE_MISMATCH = re.compile(
+    r'size mismatch for (\S+): copying a param with shape (?:torch\.Size\()?\[([\d, ]*)\]\)? from checkpoint, '
+    r'the shape in current model is (?:torch\.Size\()?\[([\d, ]*)\]'
+)
+UNKNOWN_OPTION = re.compile(r"__init__\(\) got an unexpected keyword argument '(\w+)'")
+
+
+def sentence_of(error: BaseException) -> str | None:
+    """The sentence for an error the user can mend; None for anything else, which keeps its traceback."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return _plain(cause)
+        cause = cause.__cause__
+    if isinstance(error, OSError) and error.errno in DEVICE_FULL:
+        return f'{DEVICE_FULL[error.errno]}: {error.filename or "a file of this run"} could not be written'
+    if isinstance(error, FILE_ERRORS):
+        if error.filename is not None:
+            return f"{error.strerror}: '{error.filename}'"
+        return _plain(error)
+    text = _plain(error)
+    for kind, start, advice in COMPLAINTS:
+        if isinstance(error, kind) and text.startswith(start):
+            return f'{text.split(". Please check")[0].removesuffix(" None").rstrip(".")}; {advice}'
+    if isinstance(error, KeyError) and re.search(r'is not in the \S+ registry', text):
+        return f'{text.split(". Please check")[0]}; check the type in the config'
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return 'the GPU ran out of memory; lower train_dataloader.batch_size or the image scale, or add --amp'
+    if isinstance(error, RuntimeError) and (mismatches := SIZE_MISMATCH.findall(text)):
+        name, found, expected = mismatches[0]
+        return (
+            f'the checkpoint belongs to another model: {name.removeprefix("module.")} is ({found}) there and '
+            f'({expected}) in this model ({len(mismatches)} tensors differ in shape); check the config'
+        )
+    if isinstance(error, TypeError) and (option := UNKNOWN_OPTION.search(text)):
+        return _unknown_option(error, option[1])
+    return None
+
+
+def _unknown_option(error: TypeError, option: str) -> str | None:
+    """Says which options there are, where `option` was given in a config; None where a call in some code is wrong."""
+    built = None
+    trace = error.__traceback__
+    while trace is not None:
+        built = _class_being_built(trace.tb_frame) or built
+        trace = trace.tb_next
+    if built is None or option not in built[1]:
+        return None
+    known = _options_of(built[0])
+    if option in known:
+        return None
+    return f'{built[0].__name__} has no option {option!r}; it has {", ".join(known)}'
+
+
+def _class_being_built(frame: FrameType) -> tuple[type, dict[str, Any]] | None:
+    """The class and its options, if the frame is the one of MMEngine's registry that calls it."""
+    if frame.f_code.co_name != 'build_from_cfg':
+        return None
+    cls, options = frame.f_locals.get('obj_cls'), frame.f_locals.get('args')
+    return (cls, options) if inspect.isclass(cls) and isinstance(options, dict) else None
+
+
+def _options_of(cls: type) -> list[str]:
+    """The names `cls` takes, those it hands on to its parents by ``**options`` included."""
+    names: dict[str, None] = {}
+    for parent in cls.__mro__:
+        if '__init__' not in vars(parent):
+            continue
+        parameters = list(inspect.signature(parent.__init__).parameters.values())[1:]
+        names |= {p.name: None for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return list(names)
+
+
+def _plain(error: BaseException) -> str:
+    """The message alone: without the traceback a DataLoader worker adds, and without MMEngine's 'class X in Y: '."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    name = re.escape(type(error).__name__)
+    if 'Original Traceback' in text:
+        text = re.split(rf'^(?:[\w.]+\.)?{name}: ', text, flags=re.MULTILINE)[-1]
+    while match := re.match(r'class `[^`]+` in \S+: ', text):
+        text = text[match.end() :]
+    return ' '.join(text.split())
