@@ -24,7 +24,6 @@ class ConvGLU(nn.Module):
         super().__init__()
         self.fc1 = PointwiseConv(dim, 2 * hidden)
         self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
-        self.act = nn.GELU()
         self.norm_layer = RMSNorm2d(hidden) if norm else nn.Identity()
         self.fc2 = PointwiseConv(hidden, dim)
 
