@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..ops import dynamic_depthwise_conv2d
+from ..ops.context_to_kernel import generate_kernels, takes_triton
+from ..ops.memory_format import nearest_format
 from .checks import check_kernel_size
 from .context_pool import CONTEXT_POOLS
 from .pointwise import PointwiseConv
@@ -65,6 +67,9 @@ class ATConv(nn.Module):
         """
         context = CONTEXT_POOLS[self.context_pool](x, self.kernel_size)
         context = self.kernel_proj(context.unsqueeze(-1)).squeeze(-1)
+        if takes_triton(x) and (modulation := self.modulation()) is not None:
+            channels_last = nearest_format(x) == torch.channels_last
+            return generate_kernels(context, *modulation, self.kernel_size, channels_last)
         kernels = self.modulate(self.kernel_gen(self.kernel_act(context)))
         return kernels.unflatten(2, (self.kernel_size, self.kernel_size))
 
@@ -72,6 +77,10 @@ class ATConv(nn.Module):
         """(B, C, K * K) -> (B, C, K * K), differential kernel modulation (DKM)."""
         difference = torch.sigmoid(self.difference_control)[:, None]
         return kernels - difference * kernels.mean(dim=2, keepdim=True)
+
+    def modulation(self) -> tuple[Tensor, Tensor | None, Tensor, bool] | None:
+        """``kernel_gen`` and :meth:`modulate` as arguments of ``generate_kernels``; None for other modulations."""
+        return self.kernel_gen.weight, self.kernel_gen.bias, self.difference_control, True
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""

@@ -62,5 +62,9 @@ class ATConvStep(ATConv):
             return super().modulate(kernels)
         return kernels
 
+    def modulation(self) -> tuple[Tensor, Tensor | None, Tensor, bool] | None:
+        """As ATConv's, which the last step is."""
+        return super().modulation() if self.step == 'differential_modulation' else None
+
     def extra_repr(self) -> str:
         return f'step={self.step!r}, {super().extra_repr()}'

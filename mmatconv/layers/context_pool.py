@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ops.context_to_kernel import context_pool, takes_triton
 from ..ops.grouped import is_channels_last
 
 
@@ -19,6 +20,8 @@ def flat_pool(x: Tensor, kernel_size: int) -> Tensor:
     Returns:
         (B, C, K * K).
     """
+    if takes_triton(x):
+        return context_pool(x, kernel_size, grid=False)
     bins = kernel_size * kernel_size
     if not is_channels_last(x):
         return F.adaptive_avg_pool1d(x.flatten(2), bins)
@@ -39,6 +42,8 @@ def grid_pool(x: Tensor, kernel_size: int) -> Tensor:
     Returns:
         (B, C, K * K), rows of the grid first.
     """
+    if takes_triton(x):
+        return context_pool(x, kernel_size, grid=True)
     return F.adaptive_avg_pool2d(x, kernel_size).flatten(2)
 
 

@@ -38,6 +38,11 @@ class FoldedATConv(ATConv):
             kernels, mean = kernels.to(self.difference.dtype), mean.to(self.difference.dtype)
         return torch.addcmul(kernels, mean, self.difference)
 
+    def modulation(self) -> tuple[Tensor, Tensor | None, Tensor, bool]:
+        """The generator without its last output: the kernel that has all positions takes their mean itself."""
+        weight, bias = self.kernel_gen.weight[:-1], self.kernel_gen.bias
+        return weight, None if bias is None else bias[:-1], self.difference.flatten(), False
+
 
 def _with_mean_output(layer: nn.Linear) -> nn.Linear:
     """The layer with the mean of its outputs as one more output."""

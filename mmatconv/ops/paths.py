@@ -1,4 +1,4 @@
-"""Which of the paths computes the dynamic depthwise convolution, and what happens where one cannot run."""
+"""Which of the paths computes the dynamic depthwise convolution and the steps around it, and what if one cannot run."""
 
 import os
 import warnings
@@ -47,17 +47,52 @@ def backward(
     return _run(input, kernel, path, lambda triton: triton.gradients(*arguments), lambda: grouped_backward(*arguments))
 
 
+def takes_triton(x: Tensor) -> bool:
+    """Whether a step of a block that has Triton kernels goes to them, by the same choice as the operator.
+
+    On 'auto' it does on CUDA and ROCm, on 'triton' everywhere; 'grouped' and 'reference' are torch's operations.
+    """
+    path = choose(None)
+    return hasattr(torch.library, 'custom_op') and (path == 'triton' or (path == 'auto' and x.is_cuda))
+
+
+def run_step(
+    name: str, x: Tensor, module: str, on_triton: Callable[[ModuleType], _Result], on_torch: Callable[[], _Result]
+) -> _Result:
+    """A step of a block on Triton where :func:`takes_triton`, else, and where the kernels cannot run, on torch.
+
+    Args:
+        name: What warnings call it.
+        x: Its device and dtype matter.
+        module: The module of launches, as this package sees it.
+        on_triton: The step, given the module.
+        on_torch: The step without.
+    """
+    if not takes_triton(x):
+        return on_torch()
+    forced = choose(None) == 'triton'
+    case = (name, x.device, x.dtype)
+    return _attempt(name, case, forced, lambda: on_triton(_triton_module(x, module)), on_torch)
+
+
 def _run(
     input: Tensor, kernel: Tensor, path: str, on_triton: Callable[..., _Result], on_grouped: Callable[[], _Result]
 ) -> _Result:
     if path == 'grouped' or (path == 'auto' and input.device.type != 'cuda'):
         return on_grouped()
-    forced = path == 'triton'
     case = (input.device, input.dtype, kernel.shape[-1])
+    name = 'dynamic_depthwise_conv2d'
+    return _attempt(name, case, path == 'triton', lambda: on_triton(_triton(input, kernel)), on_grouped)
+
+
+def _attempt(
+    name: str, case: tuple, forced: bool, on_triton: Callable[[], _Result], on_torch: Callable[[], _Result]
+) -> _Result:
+    """Triton unless it failed in this case before; torch instead, with one warning for each cause, unless forced."""
     reason = None if forced else _refused.get(case)
     if reason is None:
         try:
-            return on_triton(_triton(input, kernel))
+            return on_triton()
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
@@ -71,11 +106,11 @@ def _run(
         _warned.add(reason)
         first_line = reason.splitlines()[0]
         warnings.warn(
-            f'The Triton kernels of dynamic_depthwise_conv2d cannot run, torch convolves instead: {first_line}',
+            f'The Triton kernels of {name} cannot run, torch computes instead: {first_line}',
             RuntimeWarning,
             stacklevel=2,
         )
-    return on_grouped()
+    return on_torch()
 
 
 class _Unsupported(Exception):
@@ -83,16 +118,22 @@ class _Unsupported(Exception):
 
 
 def _triton(input: Tensor, kernel: Tensor) -> ModuleType:
-    """The module of launches, if it can run the case."""
-    if input.device.type != 'cuda' and os.environ.get('TRITON_INTERPRET') != '1':
-        raise _Unsupported(f'its input is on {input.device}, and a GPU or TRITON_INTERPRET=1 is needed')
-    try:
-        module = import_module('.triton', __package__)
-    except ImportError as error:
-        raise _Unsupported(f'Triton cannot be imported ({error})') from None
+    """The module of launches of the operator, if it can run the case."""
+    module = _triton_module(input, 'triton')
     if kernel.shape[-1] not in module.KERNEL_SIZES:
         sizes = ', '.join(map(str, module.KERNEL_SIZES))
         raise _Unsupported(f'the kernel size is {kernel.shape[-1]}, and it has {sizes}')
-    if input.dtype not in module.DTYPES:
-        raise _Unsupported(f'the dtype is {input.dtype}, and it has {", ".join(map(str, module.DTYPES))}')
+    return module
+
+
+def _triton_module(x: Tensor, name: str) -> ModuleType:
+    """A module of launches, if it can run on the device and in the dtype of ``x``."""
+    if x.device.type != 'cuda' and os.environ.get('TRITON_INTERPRET') != '1':
+        raise _Unsupported(f'its input is on {x.device}, and a GPU or TRITON_INTERPRET=1 is needed')
+    try:
+        module = import_module(f'.{name}', __package__)
+    except ImportError as error:
+        raise _Unsupported(f'Triton cannot be imported ({error})') from None
+    if x.dtype not in module.DTYPES:
+        raise _Unsupported(f'the dtype is {x.dtype}, and it has {", ".join(map(str, module.DTYPES))}')
     return module

@@ -77,14 +77,14 @@ def gradients(
 
 def _convolve(x: Tensor, kernel: Tensor, y: Tensor, memory_format: torch.memory_format, flip: bool) -> None:
     size = kernel.shape[-1]
-    x = _readable(x, memory_format)
+    x = readable(x, memory_format)
     kernel = kernel.contiguous(memory_format=memory_format)
     elements, rows = CONVOLVE_TILE[size]
-    blocks, sizes, strides, constants = _arguments((x, y), size, elements, rows, memory_format)
+    blocks, sizes, strides, constants = map_arguments((x, y), elements, min(elements, 4), memory_format)
     strips = -(-x.shape[2] // rows)
-    with _device(x):
+    with on_device(x):
         convolve_kernel[(x.shape[0] * blocks[0] * blocks[1] * strips,)](
-            x, kernel, y, *sizes, *blocks, strips, *strides, FLIP=flip, **constants
+            x, kernel, y, *sizes, *blocks, strips, *strides, K=size, FLIP=flip, ROWS=rows, **constants
         )
 
 
@@ -98,11 +98,11 @@ def _gradients(
 ) -> None:
     batch, _, height, _ = x.shape
     size = kernel.shape[-1]
-    g, x = _readable(g, memory_format), _readable(x, memory_format)
+    g, x = readable(g, memory_format), readable(x, memory_format)
     kernel = kernel.contiguous(memory_format=memory_format)
     y = x if grad_input is None else grad_input  # only its strides are read
     elements, rows = GRADIENTS_TILE[size]
-    blocks, sizes, strides, constants = _arguments((g, x, y), size, elements, rows, memory_format)
+    blocks, sizes, strides, constants = map_arguments((g, x, y), elements, min(elements, 4), memory_format)
     row_groups = -(-height // rows)
     groups = -(-row_groups // max(1, PROGRAMS // (batch * blocks[0] * blocks[1])))
     strips = -(-row_groups // groups)
@@ -111,37 +111,52 @@ def _gradients(
     if tiles > 1:
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         partial = torch.empty((tiles, grad_kernel.numel()), dtype=dtype, device=x.device)
-    with _device(x):
+    with on_device(x):
         gradients_kernel[(batch * blocks[0] * blocks[1] * strips,)](
             g, x, kernel, y, partial, *sizes, *blocks, strips, groups, *strides,
-            WITH_INPUT=grad_input is not None, **constants,
+            K=size, WITH_INPUT=grad_input is not None, ROWS=rows, **constants,
         )  # fmt: skip
         if tiles > 1:
             numel = grad_kernel.numel()
             sum_tiles_kernel[(-(-numel // 128),)](partial, grad_kernel, tiles, numel, BLOCK_T=16, BLOCK_N=128)
 
 
-def _arguments(
-    maps: tuple[Tensor, ...], size: int, elements: int, rows: int, memory_format: torch.memory_format
+def map_arguments(
+    maps: tuple[Tensor, ...], elements: int, vector: int, memory_format: torch.memory_format, width: int | None = None
 ) -> tuple[tuple[int, int], tuple[int, int, int], list[int], dict]:
-    """Blocks of channels and columns, sizes, strides of all maps, and the constants of a kernel."""
-    _, channels, height, width = maps[0].shape
+    """How maps of one shape are cut into tiles.
+
+    Args:
+        maps: Tensors (B, C, H, W), readable in ``memory_format``.
+        elements: Numbers of a tile that each thread holds.
+        vector: Channels that one load should take in channels_last, where C and the strides allow.
+        memory_format: Which side of a tile lies innermost.
+        width: Columns that tiles have to cover. Default: W.
+
+    Returns:
+        Blocks of channels and columns, sizes, strides of all maps, and the constants of a kernel.
+    """
+    _, channels, height, columns = maps[0].shape
+    width = columns if width is None else width
     channels_last = memory_format == torch.channels_last
     block_w, block_c = tile(width, channels, THREADS * elements, channels_last)
     strides = [stride for t in maps for stride in t.stride()]
-    vector = gcd(min(elements, 4), channels, *(t.stride(i) for t in maps for i in (0, 2, 3))) if channels_last else 1
+    vector = gcd(vector, channels, *(t.stride(i) for t in maps for i in (0, 2, 3))) if channels_last else 1
     constants = dict(
-        K=size,
-        ROWS=rows,
         BLOCK_W=block_w,
         BLOCK_C=block_c,
         VEC=vector,
         CHANNELS_LAST=channels_last,
-        ACC=tl.float64 if maps[0].dtype == torch.float64 else tl.float32,
-        num_warps=THREADS // _warp_size(maps[0].device),
+        ACC=accumulator(maps[0].dtype),
+        num_warps=THREADS // warp_size(maps[0].device),
     )
     blocks = (-(-channels // block_c), -(-width // block_w))
-    return blocks, (channels // vector, height, width), [stride // vector for stride in strides], constants
+    return blocks, (channels // vector, height, columns), [stride // vector for stride in strides], constants
+
+
+def accumulator(dtype: torch.dtype) -> tl.dtype:
+    """What sums of numbers of a dtype are kept in."""
+    return tl.float64 if dtype == torch.float64 else tl.float32
 
 
 def tile(width: int, channels: int, elements: int, channels_last: bool) -> tuple[int, int]:
@@ -153,32 +168,32 @@ def tile(width: int, channels: int, elements: int, channels_last: bool) -> tuple
     inner, outer = (channels, width) if channels_last else (width, channels)
     choices, border = ((32, 16), 4) if channels_last else ((128, 64, 32, 16), 16)
     block = min(choices, key=lambda b: (-(-inner // b) * (b + border), -b))
-    block = min(block, _power_of_two(inner))
-    other = min(elements // block, _power_of_two(outer))
+    block = min(block, power_of_two(inner))
+    other = min(elements // block, power_of_two(outer))
     if channels_last:
-        block = min(elements // other, _power_of_two(inner), 128)
+        block = min(elements // other, power_of_two(inner), 128)
         return other, block
     return block, other
 
 
 @lru_cache
-def _warp_size(device: torch.device) -> int:
+def warp_size(device: torch.device) -> int:
     if device.type != 'cuda':
         return 32
     return getattr(torch.cuda.get_device_properties(device), 'warp_size', 64 if torch.version.hip else 32)
 
 
-def _power_of_two(n: int) -> int:
+def power_of_two(n: int) -> int:
     """The smallest power of two that is not below ``n``."""
     return 1 << (n - 1).bit_length()
 
 
-def _readable(x: Tensor, memory_format: torch.memory_format) -> Tensor:
+def readable(x: Tensor, memory_format: torch.memory_format) -> Tensor:
     """``x`` itself if its innermost dimension lies side by side in memory, else a dense copy."""
     inner = 1 if memory_format == torch.channels_last else 3
     return x if x.stride(inner) == 1 or x.shape[inner] == 1 else x.contiguous(memory_format=memory_format)
 
 
-def _device(x: Tensor) -> nullcontext | torch.cuda.device:
+def on_device(x: Tensor) -> nullcontext | torch.cuda.device:
     """Triton launches on the current device."""
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()

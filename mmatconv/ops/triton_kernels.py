@@ -53,7 +53,7 @@ def _locate(
 
 
 @triton.jit
-def _offset(sample, columns, channels, b, c, w, VEC: tl.constexpr, CHANNELS_LAST: tl.constexpr):
+def tile_offset(sample, columns, channels, b, c, w, VEC: tl.constexpr, CHANNELS_LAST: tl.constexpr):
     """Where row 0 of the tile begins, from the strides of sample, channel and column."""
     if CHANNELS_LAST:
         return sample * b * VEC + columns.to(tl.int64) * w * VEC + channels
@@ -61,7 +61,7 @@ def _offset(sample, columns, channels, b, c, w, VEC: tl.constexpr, CHANNELS_LAST
 
 
 @triton.jit
-def _step(row, shift: tl.constexpr, h, w, VEC: tl.constexpr, CHANNELS_LAST: tl.constexpr):
+def row_step(row, shift: tl.constexpr, h, w, VEC: tl.constexpr, CHANNELS_LAST: tl.constexpr):
     """From row 0 to a row and some columns aside."""
     if CHANNELS_LAST:
         return (row.to(tl.int64) * h + shift * w) * VEC
@@ -105,8 +105,8 @@ def convolve_kernel(
     )
     count = units * VEC
     weights = _weights(kernel, sample, channels, count, K, CHANNELS_LAST, ACC)
-    x_tile = x + _offset(sample, columns, channels, x_b, x_c, x_w, VEC, CHANNELS_LAST)
-    y_tile = y + _offset(sample, columns, channels, y_b, y_c, y_w, VEC, CHANNELS_LAST)
+    x_tile = x + tile_offset(sample, columns, channels, x_b, x_c, x_w, VEC, CHANNELS_LAST)
+    y_tile = y + tile_offset(sample, columns, channels, y_b, y_c, y_w, VEC, CHANNELS_LAST)
     first = strip * ROWS
     results = (tl.zeros((BLOCK_W, BLOCK_C), ACC),) * ROWS
     for i in tl.static_range(ROWS + K - 1):
@@ -114,7 +114,7 @@ def convolve_kernel(
         inside = (row >= 0) & (row < height) & (channels < count)
         for v in tl.static_range(K):
             column = columns + (v - K // 2)
-            pointers = x_tile + _step(row, v - K // 2, x_h, x_w, VEC, CHANNELS_LAST)
+            pointers = x_tile + row_step(row, v - K // 2, x_h, x_w, VEC, CHANNELS_LAST)
             value = tl.load(pointers, mask=inside & (column >= 0) & (column < width), other=0).to(ACC)
             for u in tl.static_range(K):
                 if i - u >= 0 and i - u < ROWS:
@@ -123,7 +123,7 @@ def convolve_kernel(
     own = (columns < width) & (channels < count)
     for r in tl.static_range(ROWS):
         row = first + r
-        pointers = y_tile + _step(row, 0, y_h, y_w, VEC, CHANNELS_LAST)
+        pointers = y_tile + row_step(row, 0, y_h, y_w, VEC, CHANNELS_LAST)
         tl.store(pointers, results[r].to(y.dtype.element_ty), mask=own & (row < height))
 
 
@@ -146,9 +146,9 @@ def gradients_kernel(
     count = units * VEC
     if WITH_INPUT:
         weights = _weights(kernel, sample, channels, count, K, CHANNELS_LAST, ACC)
-    g_tile = g + _offset(sample, columns, channels, g_b, g_c, g_w, VEC, CHANNELS_LAST)
-    x_tile = x + _offset(sample, columns, channels, x_b, x_c, x_w, VEC, CHANNELS_LAST)
-    y_tile = y + _offset(sample, columns, channels, y_b, y_c, y_w, VEC, CHANNELS_LAST)
+    g_tile = g + tile_offset(sample, columns, channels, g_b, g_c, g_w, VEC, CHANNELS_LAST)
+    x_tile = x + tile_offset(sample, columns, channels, x_b, x_c, x_w, VEC, CHANNELS_LAST)
+    y_tile = y + tile_offset(sample, columns, channels, y_b, y_c, y_w, VEC, CHANNELS_LAST)
     own = (columns < width) & (channels < count)
     sums = (tl.zeros((BLOCK_W, BLOCK_C), ACC),) * (K * K)
     for group in range(strip * groups, (strip + 1) * groups):
@@ -156,7 +156,7 @@ def gradients_kernel(
         inputs = ()
         for r in tl.static_range(ROWS):
             row = first + r
-            pointers = x_tile + _step(row, 0, x_h, x_w, VEC, CHANNELS_LAST)
+            pointers = x_tile + row_step(row, 0, x_h, x_w, VEC, CHANNELS_LAST)
             inputs = inputs + (tl.load(pointers, mask=own & (row < height), other=0).to(ACC),)
         results = (tl.zeros((BLOCK_W, BLOCK_C), ACC),) * ROWS
         for i in tl.static_range(ROWS + K - 1):
@@ -164,7 +164,7 @@ def gradients_kernel(
             inside = (row >= 0) & (row < height) & (channels < count)
             for v in tl.static_range(K):
                 column = columns + (K // 2 - v)
-                pointers = g_tile + _step(row, K // 2 - v, g_h, g_w, VEC, CHANNELS_LAST)
+                pointers = g_tile + row_step(row, K // 2 - v, g_h, g_w, VEC, CHANNELS_LAST)
                 value = tl.load(pointers, mask=inside & (column >= 0) & (column < width), other=0).to(ACC)
                 for r in tl.static_range(ROWS):
                     # Row r of the input met this row of the gradient in row u of the kernel, u = r - i + K - 1.
@@ -175,7 +175,7 @@ def gradients_kernel(
         if WITH_INPUT:
             for r in tl.static_range(ROWS):
                 row = first + r
-                pointers = y_tile + _step(row, 0, y_h, y_w, VEC, CHANNELS_LAST)
+                pointers = y_tile + row_step(row, 0, y_h, y_w, VEC, CHANNELS_LAST)
                 tl.store(pointers, results[r].to(y.dtype.element_ty), mask=own & (row < height))
     samples = tl.num_programs(0) // (strips * column_blocks * channel_blocks)
     tile = (strip * column_blocks + column_block).to(tl.int64)

@@ -1,0 +1,247 @@
+"""The Triton kernels of context-to-kernel against torch in float64, on a GPU or in Triton's interpreter."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.library import opcheck
+
+from mmatconv.layers.atconv import ATConv
+from mmatconv.layers.folded import FoldedATConv
+from mmatconv.ops.context_to_kernel import context_pool, generate_kernels
+from mmatconv.ops.memory_format import nearest_format
+
+pytestmark = [pytest.mark.usefixtures('forced'), *([pytest.mark.gpu] if torch.cuda.is_available() else [])]
+FORMATS = [torch.contiguous_format, torch.channels_last]
+OPS = torch.ops.mmatconv
+# A pixel in all bins, fewer pixels than bins, rows of pixels, bins that fit and that overlap, several tiles.
+SHAPES = [((1, 2, 1, 1), 3), ((1, 40, 2, 3), 5), ((2, 1, 1, 17), 3), ((1, 3, 6, 6), 3), ((1, 2, 23, 35), 3)]
+SHAPES += [((2, 288, 50, 84), 3), ((3, 48, 57, 33), 7)] if torch.cuda.is_available() else [((1, 1, 8, 9), 7)]
+UNITS = {torch.float64: 16, torch.float32: 16, torch.float16: 1, torch.bfloat16: 1}
+
+
+def make(*shape, dtype=torch.float32, device='cpu', seed=0):
+    generator = torch.Generator().manual_seed(seed + sum(shape))
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(device, dtype)
+
+
+def plain_pool(x, size, grid):
+    return F.adaptive_avg_pool2d(x, size).flatten(2) if grid else F.adaptive_avg_pool1d(x.flatten(2), size**2)
+
+
+def check_pool(x, size, grid, assert_exact, grad=None):
+    """Values and gradient against torch's; the output."""
+    x = x.detach().requires_grad_()
+    output = context_pool(x, size, grid)
+    grad = make(*output.shape, dtype=x.dtype, device=x.device) if grad is None else grad
+    (gradient,) = torch.autograd.grad(output, x, grad)
+    exact = x.detach().double().cpu().contiguous().requires_grad_()
+    expected = plain_pool(exact, size, grid)
+    (exact_gradient,) = torch.autograd.grad(expected, exact, grad.double().cpu())
+    assert output.dtype == gradient.dtype == x.dtype
+    assert_exact((output, gradient), (expected.detach(), exact_gradient), UNITS[x.dtype])
+    assert gradient.is_contiguous(memory_format=nearest_format(x))
+    return output
+
+
+@pytest.mark.parametrize('grid', [False, True])
+@pytest.mark.parametrize('memory_format', FORMATS)
+@pytest.mark.parametrize(('shape', 'size'), SHAPES)
+def test_pool(shape, size, memory_format, grid, device, poisoned, assert_exact):
+    x = make(*shape, device=device).contiguous(memory_format=memory_format)
+    output = check_pool(x, size, grid, assert_exact)
+    assert output.transpose(1, 2).is_contiguous()
+
+
+@pytest.mark.parametrize('grid', [False, True])
+@pytest.mark.parametrize('memory_format', FORMATS)
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_pool_dtypes(dtype, memory_format, grid, device, poisoned, assert_exact):
+    x = make(1, 8, 5, 7, dtype=dtype, device=device).contiguous(memory_format=memory_format)
+    check_pool(x, 3, grid, assert_exact)
+
+
+VIEWS = {
+    'every other channel': lambda x: x[:, ::2],
+    'some channels': lambda x: x[:, 1:4],
+    'every other column': lambda x: x[..., ::2],
+    'transposed': lambda x: x.transpose(2, 3),
+    'cropped': lambda x: x[:, :, 1:-1, 2:-1],
+    'first column': lambda x: x[..., :1],
+    'expanded batch': lambda x: x.expand(2, -1, -1, -1),
+}
+
+
+@pytest.mark.parametrize('grid', [False, True])
+@pytest.mark.parametrize('memory_format', FORMATS)
+@pytest.mark.parametrize('view', VIEWS)
+def test_pool_of_views(view, memory_format, grid, device, poisoned, assert_exact):
+    x = VIEWS[view](make(1, 6, 5, 8, device=device).contiguous(memory_format=memory_format))
+    grad = make(x.shape[0], 18, x.shape[1], device=device)[:, ::2].transpose(1, 2)
+    check_pool(x, 3, grid, assert_exact, grad)
+
+
+@pytest.mark.parametrize('memory_format', FORMATS)
+@pytest.mark.parametrize('grid', [False, True])
+@pytest.mark.parametrize('programs', [1, 40])
+def test_partial_sums_over_any_number_of_tiles(
+    programs, grid, memory_format, device, poisoned, assert_exact, monkeypatch
+):
+    from mmatconv.ops import triton_context
+
+    monkeypatch.setattr(triton_context, 'PROGRAMS', programs)
+    monkeypatch.setattr(triton_context, 'FEWEST_TILES', 1)
+    monkeypatch.setattr(triton_context, 'POOL_ELEMENTS', 1)
+    check_pool(make(1, 2, 37, 41, device=device).contiguous(memory_format=memory_format), 3, grid, assert_exact)
+
+
+def test_pool_repeats_bit_by_bit(device):
+    shape = (4, 64, 57, 33) if device == 'cuda' else (1, 3, 9, 13)
+    x = make(*shape, dtype=torch.bfloat16, device=device)
+    assert torch.equal(context_pool(x, 3, False), context_pool(x, 3, False))
+
+
+def test_pool_to_any_order(device):
+    x = make(1, 2, 4, 5, dtype=torch.float64, device=device).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: context_pool(x, 3, True), x, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda x: context_pool(x, 3, True) ** 2, x, fast_mode=True)
+
+
+def plain_kernels(context, weight, bias, difference, sigmoid):
+    kernels = F.linear(F.gelu(context), weight, bias)
+    factor = -difference.sigmoid() if sigmoid else difference
+    return (kernels + factor[:, None] * kernels.mean(2, keepdim=True)).unflatten(2, (-1, round(len(weight) ** 0.5)))
+
+
+NAMES = ('kernels', 'grad context', 'grad weight', 'grad bias', 'grad difference')
+
+
+@pytest.mark.parametrize('channels_last', [False, True])
+@pytest.mark.parametrize(
+    ('dtype', 'size', 'bias', 'sigmoid'),
+    [
+        (torch.float32, 3, True, True),
+        (torch.float32, 5, False, True),
+        (torch.float32, 7, True, False),
+        (torch.float64, 3, True, True),
+        (torch.float16, 3, True, True),
+        (torch.bfloat16, 3, True, False),
+    ],
+)
+def test_kernels(dtype, size, bias, sigmoid, channels_last, device, poisoned, assert_exact):
+    bins = size * size
+    shapes = [(2, 35, 2 * bins), (bins, bins), (bins,), (35,)]
+    arguments = [make(*shape, dtype=dtype, device=device, seed=i) for i, shape in enumerate(shapes)]
+    arguments[0] = arguments[0][..., ::2]
+    if not bias:
+        arguments[2] = None
+    exact = [None if t is None else t.double().cpu().requires_grad_() for t in arguments]
+    arguments = [None if t is None else t.requires_grad_() for t in arguments]
+    kernels = generate_kernels(*arguments, sigmoid, size, channels_last)
+    expected = plain_kernels(*exact, sigmoid)
+    grad = make(*kernels.shape, dtype=dtype, device=device)
+    given = [i for i, t in enumerate(arguments) if t is not None]
+    gradients = torch.autograd.grad(kernels, [arguments[i] for i in given], grad)
+    exact_gradients = torch.autograd.grad(expected, [exact[i] for i in given], grad.double().cpu())
+    assert kernels.dtype == dtype
+    assert kernels.is_contiguous(memory_format=FORMATS[channels_last])
+    names = [NAMES[0], *(NAMES[i + 1] for i in given)]
+    assert_exact((kernels, *gradients), (expected.detach(), *exact_gradients), UNITS[dtype], names)
+
+
+def test_kernels_under_autocast(device, assert_exact):
+    shapes = [(1, 5, 9), (9, 9), (9,), (5,)]
+    context, *parameters = (make(*shape, device=device, seed=i) for i, shape in enumerate(shapes))
+    context = context.bfloat16()
+    with torch.autocast(device, torch.bfloat16):
+        kernels = generate_kernels(context, *parameters, True, 3, True)
+    expected = plain_kernels(*(t.double().cpu() for t in (context, *parameters)), True)
+    assert kernels.dtype == torch.bfloat16
+    assert_exact((kernels,), (expected,), 1)
+
+
+def test_kernels_to_any_order(device):
+    shapes = [(1, 2, 9), (9, 9), (9,), (2,)]
+    arguments = [make(*shape, dtype=torch.float64, device=device).requires_grad_() for shape in shapes]
+    assert torch.autograd.gradgradcheck(lambda *a: generate_kernels(*a, True, 3, True), arguments, fast_mode=True)
+
+
+@pytest.mark.parametrize('shape', [(0, 3, 4, 5), (2, 0, 4, 5)])
+def test_nothing_to_pool(shape, device):
+    x = make(*shape, device=device).requires_grad_()
+    output = context_pool(x, 3, False)
+    assert output.shape == (*shape[:2], 9)
+    assert torch.autograd.grad(output.sum(), x)[0].shape == shape
+    arguments = make(*output.shape, device=device), make(9, 9, device=device), None, make(shape[1], device=device)
+    assert generate_kernels(*arguments, True, 3, True).shape == (*shape[:2], 3, 3)
+
+
+def test_are_sound_operators(device):
+    x = make(1, 3, 4, 5, device=device).contiguous(memory_format=torch.channels_last)
+    opcheck(OPS.context_pool, (x.requires_grad_(), 3, False))
+    context, weight, bias, difference = (
+        make(*shape, device=device).requires_grad_() for shape in ((1, 3, 9), (9, 9), (9,), (3,))
+    )
+    opcheck(OPS.context_pool_backward, (context, 4, 5, 3, True, True))
+    opcheck(OPS.generate_kernels, (context, weight, bias, difference, True, 3, True))
+
+
+def test_one_graph_serves_every_batch_and_map_size(device):
+    torch._dynamo.reset()
+    layer = ATConv(4).to(device)
+    counter = CompileCounterWithBackend('aot_eager')
+    compiled = torch.compile(layer, dynamic=True, fullgraph=True, backend=counter)
+    for shape in ((2, 4, 3, 5), (3, 4, 4, 2)):
+        x = make(*shape, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
+        outputs = compiled(x), layer(x)
+        torch.testing.assert_close(*outputs)
+        torch.testing.assert_close(*(torch.autograd.grad(t.square().sum(), x)[0] for t in outputs))
+    assert counter.frame_count == 1
+    names = [str(node.target) for node in counter.graphs[0].graph.nodes]
+    assert [names.count(f'mmatconv.{name}') for name in ('context_pool', 'generate_kernels')] == [1, 1]
+
+
+@pytest.mark.parametrize('context_pool', ['flat', 'grid'])
+@pytest.mark.parametrize('memory_format', FORMATS)
+def test_the_layer_takes_them(memory_format, context_pool, device, monkeypatch):
+    """A layer and its folded form, values and gradients, against torch's operations."""
+    torch.manual_seed(0)
+    layer = ATConv(4, context_pool=context_pool).to(device)
+    layer.difference_control.data.normal_()
+    x = make(2, 4, 5, 6, device=device).contiguous(memory_format=memory_format).requires_grad_()
+    folded = FoldedATConv(layer)
+    inputs = [x, *(p for name, p in layer.named_parameters())]
+    results = {}
+    calls = []
+    for name in ('generate_kernels', 'context_pool'):
+        original = getattr(OPS, name)
+        monkeypatch.setattr(OPS, name, lambda *a, name=name, original=original: calls.append(name) or original(*a))
+    for path in ('triton', 'grouped'):
+        monkeypatch.setenv('MMATCONV_OP', path)
+        output = layer(x)
+        results[path] = output, folded(x), *torch.autograd.grad(output.square().sum(), inputs)
+    assert calls == ['context_pool', 'generate_kernels'] * 2
+    assert layer.generate_kernels(x).shape == (2, 4, 3, 3)
+    for one, other in zip(*results.values()):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_torch_computes_the_same(device, monkeypatch):
+    """What runs where Triton cannot."""
+    monkeypatch.setenv('MMATCONV_OP', 'grouped')
+    x = make(2, 3, 7, 5, dtype=torch.float64, device=device).requires_grad_()
+    context, weight, bias, difference = (
+        make(*shape, dtype=torch.float64, device=device) for shape in ((1, 3, 9), (9, 9), (9,), (3,))
+    )
+    for memory_format in FORMATS:
+        for grid in (False, True):
+            output = OPS.context_pool(x.contiguous(memory_format=memory_format), 3, grid)
+            expected = plain_pool(x, 3, grid)
+            torch.testing.assert_close(output, expected)
+            grad = make(*output.shape, dtype=torch.float64, device=device)
+            gradients = (torch.autograd.grad(t, x, grad)[0] for t in (output, expected))
+            torch.testing.assert_close(*gradients)
+    arguments = context, weight, bias, difference
+    for sigmoid in (False, True):
+        kernels = OPS.generate_kernels(*arguments, sigmoid, 3, True)
+        torch.testing.assert_close(kernels, plain_kernels(*arguments, sigmoid))
