@@ -5,8 +5,11 @@ from torch import Tensor, nn
 
 from ..ops.bands import conv_glu_bands, mlp_bands
 from ..ops.gated import gelu_mul
+from ..ops.gated_operator import gelu_mul_scale
 from ..ops.linear import linear, uses_onednn
+from ..ops.paths import takes_triton
 from ..ops.rms_linear import rms_linear
+from ..ops.tracing import is_traced
 from .norms import RMSNorm2d
 from .pointwise import PointwiseConv
 
@@ -51,7 +54,12 @@ class ConvGLU(nn.Module):
         # Two products instead of one and a split: halves of a channels_last map would be copied.
         (gate_weight, value_weight), (gate_bias, value_bias) = self.fc1.matrix.chunk(2), self.fc1.bias.chunk(2)
         gate = self.dwconv(linear(pixels, gate_weight, gate_bias).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        product = gelu_mul(gate, linear(pixels, value_weight, value_bias))
+        value = linear(pixels, value_weight, value_bias)
+        if isinstance(self.norm_layer, RMSNorm2d) and takes_triton(gate) and not is_traced():
+            product, scale = gelu_mul_scale(gate, value, self.norm_layer.eps)
+            product = rms_linear(product, self.norm_layer.weight, self.fc2.matrix, self.norm_layer.eps, scale)
+            return product + self.fc2.bias.to(product.dtype)
+        product = gelu_mul(gate, value)
         if not isinstance(self.norm_layer, RMSNorm2d):
             return linear(product, self.fc2.matrix, self.fc2.bias)
         product = rms_linear(product, self.norm_layer.weight, self.fc2.matrix, self.norm_layer.eps)

@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import gated_operator
 from .gradients import differentiable_gradients
+from .paths import takes_triton
 from .tracing import is_traced
 
 # Elements worked on at a time on a CPU, so that what one step writes is still in the cache for the next.
@@ -25,6 +27,8 @@ def gelu_mul(gate: Tensor, value: Tensor) -> Tensor:
     """
     if is_traced():
         return _plain(gate, value)
+    if takes_triton(gate):
+        return gated_operator.gelu_mul(gate, value)
     return _GeluMul.apply(gate, value)
 
 

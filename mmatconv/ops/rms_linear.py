@@ -7,7 +7,7 @@ from .gradients import differentiable_gradients
 from .linear import linear, uses_onednn
 
 
-def rms_linear(x: Tensor, gain: Tensor | None, weight: Tensor, eps: float) -> Tensor:
+def rms_linear(x: Tensor, gain: Tensor | None, weight: Tensor, eps: float, scale: Tensor | None = None) -> Tensor:
     """``(x / sqrt(mean(x**2) + eps) * gain) @ weight.T`` with the division after the product.
 
     The gain scales the columns of the weight and the root is one number a row, so both commute with the product, and
@@ -18,15 +18,19 @@ def rms_linear(x: Tensor, gain: Tensor | None, weight: Tensor, eps: float) -> Te
         gain: (C,), or None for ones.
         weight: (D, C).
         eps: Added to the mean square.
+        scale: (..., 1), what :func:`rms_scale` makes of ``x``, where it is known already. Default: None.
 
     Returns:
         (..., D).
     """
     if x.dtype == torch.float16:
         # Products of values that are not normalised yet may leave its range.
-        x = x * rms_scale(x, eps).to(x.dtype)
+        x = x * (rms_scale(x, eps) if scale is None else scale).to(x.dtype)
         return linear(x if gain is None else x * gain.to(x.dtype), weight)
     weight = weight if gain is None else weight * gain
+    if scale is not None:
+        product = linear(x, weight)
+        return product * scale.to(product.dtype)
     if uses_onednn(x) and torch.is_grad_enabled():
         return _RMSLinear.apply(x, weight, eps)
     return _plain(x, weight, eps)

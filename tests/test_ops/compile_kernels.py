@@ -19,7 +19,11 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from mmatconv.ops.triton import CONVOLVE_TILE, GRADIENTS_TILE, THREADS, tile
+from mmatconv.ops.triton import CONVOLVE_TILE, GRADIENTS_TILE, THREADS, power_of_two, tile
+from mmatconv.ops.triton_context import GENERATE_TILE, POOL_ELEMENTS, SPREAD_ELEMENTS
+from mmatconv.ops.triton_context_kernels import generate_kernel, pool_kernel, spread_kernel
+from mmatconv.ops.triton_gated import ELEMENTS, block
+from mmatconv.ops.triton_gated_kernels import gate_gradients_kernel, gate_kernel
 from mmatconv.ops.triton_kernels import convolve_kernel, gradients_kernel
 
 TARGETS = {
@@ -28,14 +32,16 @@ TARGETS = {
     'gfx90a': GPUTarget('hip', 'gfx90a', 64),
     'gfx942': GPUTarget('hip', 'gfx942', 64),
 }
-MAPS = ('x', 'y', 'g', 'kernel')
+MAPS = ('x', 'y', 'g', 'kernel', 'grad', 'context', 'weight', 'bias', 'difference', 'z')
+SUMS = ('partial', 'pooled', 'scale', 'grad_scale')
+TILES = ('BLOCK_W', 'BLOCK_C', 'ROWS', 'BLOCK_R', 'BLOCK_D', 'PADDED')
 
 
 def compile_kernel(kernel, target, dtype, constants):
     names = kernel.arg_names
     signature = {name: 'i32' for name in names}
     signature |= {name: f'*{dtype}' for name in names if name in MAPS}
-    signature |= {name: '*fp32' for name in names if name == 'partial'}
+    signature |= {name: '*fp32' for name in names if name in SUMS}
     signature |= dict.fromkeys(constants, 'constexpr')
     aligned = {(i,): [['tt.divisibility', 16]] for i, name in enumerate(names) if signature[name].startswith('*')}
     source = ASTSource(kernel, signature, {(names.index(name),): value for name, value in constants.items()}, aligned)
@@ -61,26 +67,44 @@ def figures(compiled):
     return registers, spilled, max(widths.get(load, 0) for load in loads)
 
 
+def cases(dtype, size, channels_last):
+    """Kernels with their constants for a map of 200 columns, 128 channels and 384 hidden ones."""
+    for kernel, table, own in (
+        (convolve_kernel, CONVOLVE_TILE, {'FLIP': False}),
+        (gradients_kernel, GRADIENTS_TILE, {'WITH_INPUT': True}),
+    ):
+        elements, rows = table[size]
+        yield kernel, dict(tiles(elements, min(elements, 4), channels_last), K=size, ROWS=rows, **own)
+    vector = 4 if dtype == 'fp32' else 8
+    bins = dict(ROW_BINS=size, COLUMN_BINS=size)
+    yield pool_kernel, dict(tiles(POOL_ELEMENTS, vector, channels_last), **bins)
+    yield spread_kernel, dict(tiles(SPREAD_ELEMENTS, vector, channels_last), **bins)
+    rows, columns = block(64000, 384)
+    shape = dict(BLOCK_R=rows, BLOCK_D=columns, VEC=min(ELEMENTS, vector), WITH_SCALE=True)
+    yield gate_kernel, dict(shape, EPS=1e-6)
+    yield gate_gradients_kernel, shape
+    padded = max(power_of_two(size * size), 16)
+    shape = dict(POSITIONS=size * size, PADDED=padded, BLOCK_R=GENERATE_TILE // padded)
+    yield generate_kernel, dict(shape, WITH_BIAS=True, SIGMOID=True)
+
+
+def tiles(elements, vector, channels_last):
+    width, depth = tile(200, 128, THREADS * elements, channels_last)
+    return dict(BLOCK_W=width, BLOCK_C=depth, VEC=vector if channels_last else 1, CHANNELS_LAST=channels_last)
+
+
 def variants(gpus, dtypes, sizes):
     for name, dtype, size, channels_last in itertools.product(gpus, dtypes, sizes, (False, True)):
-        for kernel, table, own in (
-            (convolve_kernel, CONVOLVE_TILE, {'FLIP': False}),
-            (gradients_kernel, GRADIENTS_TILE, {'WITH_INPUT': True}),
-        ):
-            elements, rows = table[size]
-            width, depth = tile(200, 128, THREADS * elements, channels_last)
-            vector = min(elements, 4) if channels_last else 1
-            constants = dict(K=size, ROWS=rows, BLOCK_W=width, BLOCK_C=depth, VEC=vector, CHANNELS_LAST=channels_last)
-            compiled = compile_kernel(kernel, TARGETS[name], dtype, {**constants, 'ACC': tl.float32, **own})
-            layout = 'channels_last' if channels_last else 'contiguous'
+        for kernel, constants in cases(dtype, size, channels_last):
+            compiled = compile_kernel(kernel, TARGETS[name], dtype, {**constants, 'ACC': tl.float32})
             registers, spilled, bits = figures(compiled)
             yield {
                 'kernel': kernel.__name__,
                 'gpu': name,
                 'dtype': dtype,
                 'K': size,
-                'format': layout,
-                'columns x channels x rows': f'{width} x {depth} x {rows}',
+                'format': 'channels_last' if channels_last else 'contiguous',
+                'tile': ' x '.join(str(constants[key]) for key in TILES if key in constants),
                 'registers': registers,
                 'spilled bytes': spilled,
                 'widest load, bits': bits,

@@ -8,13 +8,19 @@ import torch
 # Triton decides when it is imported whether kernels are interpreted. Without a GPU test_triton_interpreted.py runs
 # these tests in processes of their own.
 if not torch.cuda.is_available() and os.environ.get('TRITON_INTERPRET') != '1':
-    collect_ignore = ['test_triton.py']
+    collect_ignore = ['test_triton.py', 'test_triton_context.py', 'test_triton_gated.py']
 
 
 @pytest.fixture
 def device():
     """Where the Triton kernels run: the GPU where there is one, else the CPU, interpreted."""
     return 'cuda' if torch.cuda.is_available() else 'cpu'
+
+
+@pytest.fixture
+def forced(monkeypatch):
+    """Triton or an error, also for the steps of a block."""
+    monkeypatch.setenv('MMATCONV_OP', 'triton')
 
 
 @pytest.fixture
@@ -46,8 +52,8 @@ def exact():
 def assert_exact():
     """Each tensor within ``units`` in the last place of its largest value from the exact one, per name."""
 
-    def check(actual, expected, units):
-        for name, a, e in zip(('output', 'grad input', 'grad kernel'), actual, expected):
+    def check(actual, expected, units, names=('output', 'grad input', 'grad kernel')):
+        for name, a, e in zip(names, actual, expected):
             if a is None:
                 continue
             error = ((a.detach().cpu().double() - e).abs().max() / e.abs().max().clamp_min(1e-30)).item()

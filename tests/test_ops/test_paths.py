@@ -9,6 +9,8 @@ import torch
 
 from mmatconv import UserError
 from mmatconv.ops import dynamic_depthwise_conv2d, paths, reference
+from mmatconv.ops.context_to_kernel import context_pool
+from mmatconv.ops.gated import gelu_mul
 
 
 @pytest.fixture
@@ -95,6 +97,7 @@ class OnGPU:
     def __init__(self, tensor):
         self.device = torch.device('cuda', 0)
         self.dtype = tensor.dtype
+        self.is_cuda = True
 
 
 def on_gpu(case, failure):
@@ -114,14 +117,39 @@ def test_falls_back_with_one_warning_for_each_cause(case):
     result, messages = on_gpu(case, RuntimeError('no C compiler\nand more'))
     assert result == 'grouped'
     assert messages == [
-        'The Triton kernels of dynamic_depthwise_conv2d cannot run, torch convolves instead: '
-        'RuntimeError: no C compiler'
+        'The Triton kernels of dynamic_depthwise_conv2d cannot run, torch computes instead: RuntimeError: no C compiler'
     ]
     assert on_gpu(case, RuntimeError('no C compiler\nand more')) == ('grouped', [])
     half = [t.half() for t in case]
     result, messages = on_gpu(half, RuntimeError('another'))
     assert result == 'grouped'
     assert len(messages) == 1
+
+
+@pytest.mark.parametrize(
+    ('variable', 'taken'), [('', True), ('triton', True), ('grouped', False), ('reference', False)]
+)
+def test_steps_of_a_block_follow_the_variable(variable, taken, case, monkeypatch):
+    monkeypatch.setenv(paths.VARIABLE, variable)
+    assert paths.takes_triton(OnGPU(case[0])) == taken
+    assert paths.takes_triton(case[0]) == (variable == 'triton')
+    result = paths.run_step('a step', OnGPU(case[0]), 'triton', lambda triton: triton.__name__, lambda: 'torch')
+    assert result == ('mmatconv.ops.triton' if taken else 'torch')
+
+
+def test_a_step_of_a_block_falls_back_with_one_warning(case):
+    with pytest.warns(RuntimeWarning) as caught:
+        for _ in range(2):
+            assert paths.run_step('a step', OnGPU(case[0]), 'triton', lambda triton: fail(), lambda: 'torch') == 'torch'
+    message = 'The Triton kernels of a step cannot run, torch computes instead: RuntimeError: no C compiler'
+    assert [str(warning.message) for warning in caught] == [message]
+
+
+def test_forced_steps_of_a_block_need_a_gpu(case, monkeypatch):
+    monkeypatch.setenv(paths.VARIABLE, 'triton')
+    for step in (lambda x: gelu_mul(x, x), lambda x: context_pool(x, 3, grid=True)):
+        with pytest.raises(UserError, match=r'^path .triton. cannot run: its input is on cpu'):
+            step(case[0])
 
 
 def test_what_failed_is_not_tried_again(case):

@@ -7,21 +7,18 @@ import sys
 import pytest
 import torch
 
-GROUPS = {'values': 'values_and_gradients', 'others': 'not values_and_gradients'}
+GROUPS = {
+    'values': ('test_triton.py', 'values_and_gradients'),
+    'others': ('test_triton.py', 'not values_and_gradients'),
+    'context-to-kernel': ('test_triton_context.py', ''),
+    'gated linear unit': ('test_triton_gated.py', ''),
+}
 
 
 @pytest.mark.parametrize('group', [] if torch.cuda.is_available() else GROUPS)
 def test_interpreted(group):
-    command = [
-        sys.executable,
-        '-m',
-        'pytest',
-        '-q',
-        '--no-header',
-        'tests/test_ops/test_triton.py',
-        '-k',
-        GROUPS[group],
-    ]
+    file, keyword = GROUPS[group]
+    command = [sys.executable, '-m', 'pytest', '-q', '--no-header', f'tests/test_ops/{file}', '-k', keyword]
     environment = {**os.environ, 'TRITON_INTERPRET': '1', 'OMP_NUM_THREADS': '1'}
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
