@@ -1,4 +1,4 @@
-"""Compiles the Triton kernels for GPUs that need not be there and prints registers, spills and widths of loads.
+"""Compiles the Triton kernels for GPUs that need not be there and prints registers, spills and widths of accesses.
 
     python tests/test_ops/compile_kernels.py [--sizes 3 5 7] [--gpus sm_90 gfx942] [--dtypes bf16] [--json]
 
@@ -49,7 +49,7 @@ def compile_kernel(kernel, target, dtype, constants):
 
 
 def figures(compiled):
-    """Registers of a thread, bytes it spills, bits of its widest load."""
+    """Registers of a thread, bytes it spills, bits of its widest load and store."""
     if 'cubin' in compiled.asm:
         tool = Path(triton.__file__).parent / 'backends/nvidia/bin/cuobjdump'
         with tempfile.NamedTemporaryFile(suffix='.cubin') as file:
@@ -57,14 +57,17 @@ def figures(compiled):
             file.flush()
             usage = subprocess.run([tool, '-res-usage', file.name], capture_output=True, text=True, check=True).stdout
         registers, spilled = map(int, re.search(r'REG:(\d+) STACK:(\d+)', usage).groups())
-        loads = re.findall(r'ld\.global(?:\.\w+)*?(?:\.v(\d))?\.b(\d+)', compiled.asm['ptx'])
-        return registers, spilled, max(int(count or 1) * int(bits) for count, bits in loads)
+        accesses = (
+            re.findall(rf'{name}\.global(?:\.\w+)*?(?:\.v(\d))?\.b(\d+)', compiled.asm['ptx']) for name in ('ld', 'st')
+        )
+        return registers, spilled, *(max(int(count or 1) * int(bits) for count, bits in found) for found in accesses)
     assembly = compiled.asm['amdgcn']
     registers = int(re.search(r'\.vgpr_count:\s*(\d+)', assembly)[1])
     spilled = int(re.search(r'\.private_segment_fixed_size:\s*(\d+)', assembly)[1])
-    widths = {'ushort': 16, 'short_d16': 16, 'dword': 32, 'dwordx2': 64, 'dwordx3': 96, 'dwordx4': 128}
-    loads = re.findall(r'(?:global|buffer)_load_(\w+)', assembly)
-    return registers, spilled, max(widths.get(load, 0) for load in loads)
+    widths = {'ushort': 16, 'short': 16, 'short_d16': 16, 'short_d16_hi': 16}
+    widths |= {'dword': 32, 'dwordx2': 64, 'dwordx3': 96, 'dwordx4': 128}
+    accesses = (re.findall(rf'(?:global|buffer)_{name}_(\w+)', assembly) for name in ('load', 'store'))
+    return registers, spilled, *(max(widths.get(access, 0) for access in found) for found in accesses)
 
 
 def cases(dtype, size, channels_last):
@@ -79,6 +82,9 @@ def cases(dtype, size, channels_last):
     bins = dict(ROW_BINS=size, COLUMN_BINS=size)
     yield pool_kernel, dict(tiles(POOL_ELEMENTS, vector, channels_last), **bins)
     yield spread_kernel, dict(tiles(SPREAD_ELEMENTS, vector, channels_last), **bins)
+    if not channels_last:
+        return
+    # The others know no memory format.
     rows, columns = block(64000, 384)
     shape = dict(BLOCK_R=rows, BLOCK_D=columns, VEC=min(ELEMENTS, vector), WITH_SCALE=True)
     yield gate_kernel, dict(shape, EPS=1e-6)
@@ -97,7 +103,7 @@ def variants(gpus, dtypes, sizes):
     for name, dtype, size, channels_last in itertools.product(gpus, dtypes, sizes, (False, True)):
         for kernel, constants in cases(dtype, size, channels_last):
             compiled = compile_kernel(kernel, TARGETS[name], dtype, {**constants, 'ACC': tl.float32})
-            registers, spilled, bits = figures(compiled)
+            registers, spilled, load, store = figures(compiled)
             yield {
                 'kernel': kernel.__name__,
                 'gpu': name,
@@ -107,7 +113,8 @@ def variants(gpus, dtypes, sizes):
                 'tile': ' x '.join(str(constants[key]) for key in TILES if key in constants),
                 'registers': registers,
                 'spilled bytes': spilled,
-                'widest load, bits': bits,
+                'widest load, bits': load,
+                'widest store, bits': store,
             }
 
 
