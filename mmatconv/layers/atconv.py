@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..ops import dynamic_depthwise_conv2d
-from ..ops.context_to_kernel import generate_kernels, takes_triton
+from ..ops.context_to_kernel import generate_kernels
 from ..ops.memory_format import nearest_format
+from ..ops.paths import takes_triton
 from .checks import check_kernel_size
 from .context_pool import CONTEXT_POOLS
 from .pointwise import PointwiseConv

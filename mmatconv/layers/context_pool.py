@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ops.context_to_kernel import context_pool, takes_triton
+from ..ops.context_to_kernel import context_pool
 from ..ops.grouped import is_channels_last
+from ..ops.paths import takes_triton
 
 
 def flat_pool(x: Tensor, kernel_size: int) -> Tensor:

@@ -11,9 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .memory_format import empty, nearest_format
-from .paths import run_step, takes_triton
-
-__all__ = ['context_pool', 'generate_kernels', 'takes_triton']
+from .paths import run_step
 
 NAME = 'context-to-kernel'
 MODULE = 'triton_context'
@@ -84,8 +82,8 @@ def _pool(x: Tensor, size: int, grid: bool) -> Tensor:
     return torch.stack([pixels.mean((2, 3)) for pixels in _bins(x, size, grid)], dim=1).transpose(1, 2)
 
 
-def _spread(grad: Tensor, map: tuple[int, int], size: int, grid: bool, memory_format: torch.memory_format) -> Tensor:
-    y = empty((*grad.shape[:2], *map), grad, memory_format).zero_()
+def _spread(grad: Tensor, shape: tuple[int, int], size: int, grid: bool, memory_format: torch.memory_format) -> Tensor:
+    y = empty((*grad.shape[:2], *shape), grad, memory_format).zero_()
     for i, pixels in enumerate(_bins(y, size, grid)):
         pixels += (grad[:, :, i] / pixels.shape[2:].numel())[..., None, None]
     return y

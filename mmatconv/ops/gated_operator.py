@@ -80,8 +80,13 @@ if hasattr(torch.library, 'custom_op'):
         grad: Tensor, grad_scale: Tensor | None, gate: Tensor, value: Tensor, scale: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         arguments = grad, grad_scale, gate, value, scale
-        on_torch = lambda: _plain_gradients(*arguments)  # noqa: E731
-        return run_step(NAME, gate, MODULE, lambda triton: triton.gate_gradients(*arguments), on_torch)
+        return run_step(
+            NAME,
+            gate,
+            MODULE,
+            lambda triton: triton.gate_gradients(*arguments),
+            lambda: _plain_gradients(*arguments),
+        )
 
     @_gradients_operator.register_fake
     def _(

@@ -56,12 +56,12 @@ def pool(x: Tensor, size: int, grid: bool) -> Tensor:
     return pooled.transpose(1, 2)
 
 
-def spread(grad: Tensor, map: tuple[int, int], size: int, grid: bool, memory_format: torch.memory_format) -> Tensor:
+def spread(grad: Tensor, shape: tuple[int, int], size: int, grid: bool, memory_format: torch.memory_format) -> Tensor:
     """The gradient of :func:`pool` to its map, in one writing.
 
     Args:
         grad: (B, C, K * K), copied unless its channels are innermost.
-        map: H and W.
+        shape: H and W.
         size: K.
         grid: Bins are cells of a K x K grid, not strips.
         memory_format: Of the result.
@@ -69,7 +69,7 @@ def spread(grad: Tensor, map: tuple[int, int], size: int, grid: bool, memory_for
     Returns:
         (B, C, H, W).
     """
-    y = empty((*grad.shape[:2], *map), grad, memory_format)
+    y = empty((*grad.shape[:2], *shape), grad, memory_format)
     if not y.numel():
         return y
     grad = grad.transpose(1, 2).contiguous()
