@@ -12,7 +12,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..layers import MLP, Block, LayerNorm2d, PatchEmbed
-from .base import Backbone
+from ..ops.valid_area import ValidArea
+from .base import Backbone, mean_of_positions
 
 
 @MODELS.register_module()
@@ -60,5 +61,5 @@ class ATConvPVT(Backbone):
     def make_final_norm(self, dim: int) -> nn.Module:
         return LayerNorm2d(dim)
 
-    def pool(self, x: Tensor) -> Tensor:
-        return self.norm(x).mean(dim=(2, 3))
+    def pool(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
+        return mean_of_positions(self.norm(x), area)

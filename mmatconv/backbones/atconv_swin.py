@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..layers import MLP, Block, ConvBN, LayerNorm2d, PatchEmbed, PatchMerging
-from .base import Backbone
+from ..ops.valid_area import ValidArea
+from .base import Backbone, mean_of_positions
 
 MERGINGS: Mapping[str, type[nn.Module]] = {'conv': ConvBN, 'linear': PatchMerging}
 
@@ -71,5 +72,5 @@ class ATConvSwin(Backbone):
     def make_final_norm(self, dim: int) -> nn.Module:
         return LayerNorm2d(dim, eps=1e-5)
 
-    def pool(self, x: Tensor) -> Tensor:
-        return self.norm(x).mean(dim=(2, 3))
+    def pool(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
+        return mean_of_positions(self.norm(x), area)

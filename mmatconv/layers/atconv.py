@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..ops import dynamic_depthwise_conv2d
+from ..ops.valid_area import ValidArea
 from .checks import check_kernel_size
 from .context_pool import CONTEXT_POOLS
 from .pointwise import PointwiseConv
@@ -54,16 +55,17 @@ class ATConv(nn.Module):
         self.proj = PointwiseConv(dim, dim, bias=bias)
         self.difference_control = nn.Parameter(torch.zeros(dim))
 
-    def generate_kernels(self, x: Tensor) -> Tensor:
+    def generate_kernels(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
         """The kernels a map asks for: C2K and DKM.
 
         Args:
             x: (B, C, H, W).
+            area: Where the map is valid, if not everywhere. Default: None.
 
         Returns:
             (B, C, K, K).
         """
-        context = CONTEXT_POOLS[self.context_pool](x, self.kernel_size)
+        context = CONTEXT_POOLS[self.context_pool](x, self.kernel_size, area)
         context = self.kernel_proj(context.unsqueeze(-1)).squeeze(-1)
         kernels = self.modulate(self.kernel_gen(self.kernel_act(context)))
         return kernels.unflatten(2, (self.kernel_size, self.kernel_size))
@@ -73,11 +75,13 @@ class ATConv(nn.Module):
         difference = torch.sigmoid(self.difference_control)[:, None]
         return kernels - difference * kernels.mean(dim=2, keepdim=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
+    def forward(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W), in ``area`` as for a map without the padding around it."""
         # Under autocast DKM runs in float32, and the operator casts back.
-        kernels = self.generate_kernels(x)
+        kernels = self.generate_kernels(x, area)
         value = self.x_proj(x)
+        if area is not None:
+            value = area.zero(value, inplace=value is not x)
         if kernels.dtype != value.dtype:
             kernels = kernels.to(value.dtype)
         return self.proj(dynamic_depthwise_conv2d(value, kernels))

@@ -1,5 +1,7 @@
 """The pooling of context-to-kernel (C2K): from a feature map to K * K positions."""
 
+import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -8,9 +10,10 @@ from torch import Tensor
 
 from ..ops.grouped import is_channels_last
 from ..ops.tracing import is_traced
+from ..ops.valid_area import ValidArea
 
 
-def flat_pool(x: Tensor, kernel_size: int) -> Tensor:
+def flat_pool(x: Tensor, kernel_size: int, area: ValidArea | None = None) -> Tensor:
     """Adaptive average over the raster-flattened map, as the released code computes it.
 
     The bins are K * K overlapping runs of pixels in reading order, that is horizontal strips.
@@ -18,10 +21,13 @@ def flat_pool(x: Tensor, kernel_size: int) -> Tensor:
     Args:
         x: (B, C, H, W).
         kernel_size: K.
+        area: Where the map is valid, if not everywhere. Default: None.
 
     Returns:
         (B, C, K * K).
     """
+    if area is not None:
+        return _pool_area(x, area, _flat_bins, kernel_size)
     bins = kernel_size * kernel_size
     if not is_channels_last(x):
         return F.adaptive_avg_pool1d(x.flatten(2), bins)
@@ -33,7 +39,13 @@ def flat_pool(x: Tensor, kernel_size: int) -> Tensor:
         return torch.stack(runs, dim=2)
     # The gradient of each run would be a map of its own; that of a product with the bins is one map.
     membership, length = _runs(pixels.shape[1], bins, x.dtype, x.device)
-    return (torch.bmm(membership.expand(len(x), -1, -1), pixels) / length).transpose(1, 2)
+    return _average(membership.expand(len(x), -1, -1), length, pixels)
+
+
+def _average(membership: Tensor, length: Tensor, pixels: Tensor) -> Tensor:
+    """(B, bins, N), (B, bins, 1) or (bins, 1), and (B, N, C) -> (B, C, bins)."""
+    with torch.autocast(pixels.device.type, enabled=False):  # statistics stay in float32
+        return (torch.bmm(membership, pixels) / length).transpose(1, 2)
 
 
 def _runs(count: int, bins: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -47,26 +59,73 @@ def _runs(count: int, bins: int, dtype: torch.dtype, device: torch.device) -> tu
 def _make_runs(count: int, bins: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     pixel = torch.arange(count, device=device)
     run = torch.arange(bins, device=device)[:, None]
-    first, last = run * count // bins, ((run + 1) * count + bins - 1) // bins
-    # A power of two that divides by about the length is exact in half precision, and no sum leaves the range of it.
-    share = 2.0 ** -((count // bins).bit_length())
-    return ((pixel >= first) & (pixel < last)).to(dtype) * share, ((last - first) * share).to(dtype)
+    first, last = _bounds(run, count, bins)
+    return _scaled((pixel >= first) & (pixel < last), last - first, count // bins, dtype)
 
 
 _cached_runs = lru_cache(maxsize=32)(_make_runs)
 
 
-def grid_pool(x: Tensor, kernel_size: int) -> Tensor:
+def _bounds(index: Tensor, count: int | Tensor, bins: int) -> tuple[Tensor, Tensor]:
+    """First and behind the last of ``count`` pixels for each bin of an adaptive average."""
+    return index * count // bins, ((index + 1) * count + bins - 1) // bins
+
+
+def _scaled(members: Tensor, length: Tensor, about: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    # A power of two that divides by about the length is exact in half precision, and no sum leaves the range of it.
+    share = 2.0 ** -math.ceil(math.log2(about + 1))
+    return members.to(dtype) * share, (length * share).to(dtype)
+
+
+def grid_pool(x: Tensor, kernel_size: int, area: ValidArea | None = None) -> Tensor:
     """Adaptive average over a K x K grid, as equation 7 of the paper has it.
 
     Args:
         x: (B, C, H, W).
         kernel_size: K.
+        area: Where the map is valid, if not everywhere. Default: None.
 
     Returns:
         (B, C, K * K), rows of the grid first.
     """
+    if area is not None:
+        return _pool_area(x, area, _grid_bins, kernel_size)
     return F.adaptive_avg_pool2d(x, kernel_size).flatten(2)
+
+
+def _pool_area(x: Tensor, area: ValidArea, make_bins: Callable, kernel_size: int) -> Tensor:
+    """Average over the bins of the valid area of each map: (B, C, H, W) -> (B, C, K * K)."""
+    key = (make_bins, kernel_size, x.dtype)
+    if key not in area.cache:
+        members, length = make_bins(area, kernel_size)
+        about = area.shape[0] * area.shape[1] // kernel_size**2
+        area.cache[key] = _scaled(members.flatten(2), length, about, x.dtype)
+    return _average(*area.cache[key], x.permute(0, 2, 3, 1).flatten(1, 2))
+
+
+def _flat_bins(area: ValidArea, kernel_size: int) -> tuple[Tensor, Tensor]:
+    """Members (B, K * K, H, W) and length (B, K * K, 1) of the runs in reading order."""
+    heights, widths = area.sizes[:, 0, None], area.sizes[:, 1, None]
+    rows, columns = (torch.arange(side, device=heights.device) for side in area.shape)
+    place = rows[:, None] * widths[:, :, None] + columns  # (B, H, W), in reading order of the valid area
+    bins = kernel_size * kernel_size
+    first, last = _bounds(torch.arange(bins, device=heights.device), heights * widths, bins)
+    place, (begin, end) = place[:, None], (bound[:, :, None, None] for bound in (first, last))
+    return (place >= begin) & (place < end) & area.mask(), (last - first)[:, :, None]
+
+
+def _grid_bins(area: ValidArea, kernel_size: int) -> tuple[Tensor, Tensor]:
+    """Members (B, K * K, H, W) and number of pixels (B, K * K, 1) of the cells of a K x K grid."""
+    index = torch.arange(kernel_size, device=area.sizes.device)
+    bounds = [_bounds(index, area.sizes[:, axis, None], kernel_size) for axis in (0, 1)]
+    inside = []
+    for side, (first, last) in zip(area.shape, bounds):
+        pixel = torch.arange(side, device=index.device)
+        inside.append((pixel >= first[:, :, None]) & (pixel < last[:, :, None]))  # (B, K, side)
+    rows, columns = inside
+    members = rows[:, :, None, :, None] & columns[:, None, :, None, :]
+    lengths = [last - first for first, last in bounds]
+    return members.flatten(1, 2), (lengths[0][:, :, None] * lengths[1][:, None, :]).flatten(1)[:, :, None]
 
 
 CONTEXT_POOLS = {'flat': flat_pool, 'grid': grid_pool}
