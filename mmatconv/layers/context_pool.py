@@ -1,6 +1,5 @@
 """The pooling of context-to-kernel (C2K): from a feature map to K * K positions."""
 
-import math
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -29,7 +28,7 @@ def flat_pool(x: Tensor, kernel_size: int, area: ValidArea | None = None) -> Ten
     if area is not None:
         return _pool_area(x, area, _flat_bins, kernel_size)
     bins = kernel_size * kernel_size
-    if not is_channels_last(x):
+    if not is_channels_last(x) and not is_traced():
         return F.adaptive_avg_pool1d(x.flatten(2), bins)
     # Flattening the pixels of a channels_last map for adaptive_avg_pool1d would copy it.
     pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
@@ -37,7 +36,8 @@ def flat_pool(x: Tensor, kernel_size: int, area: ValidArea | None = None) -> Ten
         count = pixels.shape[1]
         runs = [pixels[:, i * count // bins : -(-(i + 1) * count // bins)].mean(1) for i in range(bins)]
         return torch.stack(runs, dim=2)
-    # The gradient of each run would be a map of its own; that of a product with the bins is one map.
+    # The gradient of each run would be a map of its own; that of a product with the bins is one map. And slices whose
+    # ends are formulas of H and W cost a tracer most of its time.
     membership, length = _runs(pixels.shape[1], bins, x.dtype, x.device)
     return _average(membership.expand(len(x), -1, -1), length, pixels)
 
@@ -45,7 +45,7 @@ def flat_pool(x: Tensor, kernel_size: int, area: ValidArea | None = None) -> Ten
 def _average(membership: Tensor, length: Tensor, pixels: Tensor) -> Tensor:
     """(B, bins, N), (B, bins, 1) or (bins, 1), and (B, N, C) -> (B, C, bins)."""
     with torch.autocast(pixels.device.type, enabled=False):  # statistics stay in float32
-        return (torch.bmm(membership, pixels) / length).transpose(1, 2)
+        return (torch.bmm(membership, pixels) / length).to(pixels.dtype).transpose(1, 2)
 
 
 def _runs(count: int, bins: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -72,9 +72,9 @@ def _bounds(index: Tensor, count: int | Tensor, bins: int) -> tuple[Tensor, Tens
 
 
 def _scaled(members: Tensor, length: Tensor, about: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    # A power of two that divides by about the length is exact in half precision, and no sum leaves the range of it.
-    share = 2.0 ** -math.ceil(math.log2(about + 1))
-    return members.to(dtype) * share, (length * share).to(dtype)
+    # A power of two near one over the length is exact in half precision, and keeps sums within its range.
+    share = 2.0 ** -(10 if is_traced() else about.bit_length())
+    return members.to(dtype) * share, (length * share).to(torch.promote_types(dtype, torch.float32))
 
 
 def grid_pool(x: Tensor, kernel_size: int, area: ValidArea | None = None) -> Tensor:
