@@ -299,6 +299,7 @@ def _check_sizes(backbone: nn.Module, state: dict[str, Tensor], prefix: str, *_:
     report = compare({prefix + name: value for name, value in backbone.state_dict().items()}, state)
     if report.mismatched:
         name, expected, found = report.mismatched[0]
+        name = name.removeprefix('module.')  # MMEngine's averaged model
         raise UserError(
             f'the checkpoint belongs to another model: {name} is {found} there and {expected} in this '
             f'{type(backbone).__name__} ({len(report.mismatched)} tensors differ in shape); check the arch.'

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.model import ExponentialMovingAverage
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from safetensors import safe_open
@@ -312,6 +313,9 @@ def test_backbone_refuses_to_load_in_part(tmp_path, safe_loader, released):
     with pytest.raises(UserError, match=message):
         load_checkpoint(model, path)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items() if 'backbone' in name)
+    averaged = {f'module.{name}': value for name, value in classifier(ARCH).state_dict().items()}
+    with pytest.raises(UserError, match=f'another model: {message}'):
+        ExponentialMovingAverage(model).load_state_dict(averaged)
     # Another number of classes is what fine-tuning is for.
     model = classifier(ARCH, num_classes=3)
     refuse_other_sizes(model.backbone)

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.registry import MODELS
-from torch import Tensor, nn
+from torch import nn
 
-from ..layers import MLP, Block, LayerNorm2d, PatchEmbed
-from .base import Backbone
+from ..layers import PatchEmbed
+from .mlp_backbone import MLPBackbone
 
 
 @MODELS.register_module()
-class ATConvPVT(Backbone):
+class ATConvPVT(MLPBackbone):
     """ATConv-PVT: four stages of ATConv and MLPs at 1/4, 1/8, 1/16, 1/32.
 
     With the 1000-way head tiny, small, medium and large have 10.2, 18.3, 31.9 and 43.3 million parameters.
@@ -42,23 +42,9 @@ class ATConvPVT(Backbone):
     per_stage: Mapping[str, Any] = dict(depths=None, dims=(64, 128, 320, 512), mlp_ratios=(8, 8, 4, 4), kernel_sizes=3)
     flags: Mapping[str, Any] = dict(drop_path_rate=0.0)
     default_arch = 'tiny'
+    norm_eps = 1e-6
 
     def make_downsample(self, i: int) -> nn.Module:
         if i == 0:
             return PatchEmbed(self.in_channels, self.dims[0], 4)
         return PatchEmbed(self.dims[i - 1], self.dims[i], 2)
-
-    def make_block(self, i: int, j: int, drop_path: float) -> nn.Module:
-        dim = self.dims[i]
-        return Block(
-            dim,
-            token_mixer=self.make_token_mixer(i, j),
-            channel_mixer=MLP(dim, int(dim * self.arch['mlp_ratios'][i])),
-            drop_path=drop_path,
-        )
-
-    def make_final_norm(self, dim: int) -> nn.Module:
-        return LayerNorm2d(dim)
-
-    def pool(self, x: Tensor) -> Tensor:
-        return self.norm(x).mean(dim=(2, 3))

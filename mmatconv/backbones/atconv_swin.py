@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.registry import MODELS
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import UserError
-from ..layers import MLP, Block, ConvBN, LayerNorm2d, PatchEmbed, PatchMerging
-from .base import Backbone
+from ..layers import ConvBN, PatchEmbed, PatchMerging
+from .mlp_backbone import MLPBackbone
 
 MERGINGS: Mapping[str, type[nn.Module]] = {'conv': ConvBN, 'linear': PatchMerging}
 
 
 @MODELS.register_module()
-class ATConvSwin(Backbone):
+class ATConvSwin(MLPBackbone):
     """ATConv-Swin: four stages of ATConv and MLPs at 1/4, 1/8, 1/16, 1/32.
 
     With the 1000-way head tiny, small and base have 28.0, 47.6 and 84.2 million parameters.
@@ -46,6 +46,7 @@ class ATConvSwin(Backbone):
     per_stage: Mapping[str, Any] = dict(depths=None, dims=None, mlp_ratios=4, kernel_sizes=3)
     flags: Mapping[str, Any] = dict(drop_path_rate=0.0)
     default_arch = 'tiny'
+    norm_eps = 1e-5
 
     def __init__(self, arch: str | Mapping[str, Any] | None = None, merging: str = 'conv', **options: Any) -> None:
         if merging not in MERGINGS:
@@ -57,19 +58,3 @@ class ATConvSwin(Backbone):
         if i == 0:
             return PatchEmbed(self.in_channels, self.dims[0], 4)
         return MERGINGS[self.merging](self.dims[i - 1], self.dims[i])
-
-    def make_block(self, i: int, j: int, drop_path: float) -> nn.Module:
-        dim = self.dims[i]
-        return Block(
-            dim,
-            token_mixer=self.make_token_mixer(i, j),
-            channel_mixer=MLP(dim, int(dim * self.arch['mlp_ratios'][i])),
-            drop_path=drop_path,
-            norm_eps=1e-5,
-        )
-
-    def make_final_norm(self, dim: int) -> nn.Module:
-        return LayerNorm2d(dim, eps=1e-5)
-
-    def pool(self, x: Tensor) -> Tensor:
-        return self.norm(x).mean(dim=(2, 3))

@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.registry import MODELS
 from torch import nn
 
-from ..layers import Block, ConvBN, ConvGLU
+from ..layers import Block, ConvBN, ConvGLU, ConvStem
 from .base import Backbone
 
 
@@ -53,7 +53,7 @@ class AttNet(Backbone):
         dim = self.dims[i]
         if i > 0:
             return ConvBN(self.dims[i - 1], dim)
-        return nn.Sequential(ConvBN(self.in_channels, dim // 2), nn.GELU(), ConvBN(dim // 2, dim))
+        return ConvStem(self.in_channels, dim)
 
     def make_block(self, i: int, j: int, drop_path: float) -> nn.Module:
         dim = self.dims[i]

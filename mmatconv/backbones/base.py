@@ -1,5 +1,6 @@
 """What every backbone here has in common: stages, outputs, freezing, checkpointing, initialisation, loading."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,11 +14,20 @@ from ..checkpoint import load_pretrained
 from ..errors import UserError
 from ..layers import LayerNorm2d, initialize
 from ..ops.grouped import is_channels_last
+from ..ops.valid_area import ValidArea, find_valid_area
 from .arch import resolve_arch
+from .padding_guard import guard_detectors, set_current_area
 from .roi_align_guard import guard_roi_align
 from .token_mixers import build_token_mixer
 
 MIN_INPUT_SIZE = 32
+
+
+def mean_of_positions(x: Tensor, area: ValidArea | None) -> Tensor:
+    """The mean over the valid positions: (B, C, H, W) -> (B, C)."""
+    if area is None:
+        return x.mean(dim=(2, 3))
+    return area.zero(x).sum(dim=(2, 3)) / area.sizes.prod(1)[:, None]
 
 
 class Backbone(BaseModule):
@@ -43,6 +53,9 @@ class Backbone(BaseModule):
             rate of the arch.
         with_cp: Recompute each block in the backward pass to save memory. Default: False.
         out_norm: A LayerNorm on each returned map. Default: False.
+        mask_padding: Compute for each image of a padded batch what is computed for it alone: features do not depend
+            on batch mates, and neither do detections (padding_guard.py). Padding is what is zero at the right and at
+            the bottom. BatchNorm in training mode still averages over the batch. Default: False.
         gap_before_final_norm: The classification form: return the mean over positions, normalised, (B, C).
             Default: False.
         init: 'released' or 'live', see :func:`mmatconv.layers.initialize`. Default: 'released'.
@@ -71,6 +84,7 @@ class Backbone(BaseModule):
         with_cp: bool = False,
         out_norm: bool = False,
         gap_before_final_norm: bool = False,
+        mask_padding: bool = False,
         init: str = 'released',
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -85,6 +99,7 @@ class Backbone(BaseModule):
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         self.gap_before_final_norm = gap_before_final_norm
+        self.mask_padding = mask_padding
         self.out_indices = self._check_out_indices(out_indices, len(self.depths))
         if not -1 <= frozen_stages <= len(self.depths):
             raise UserError(f'frozen_stages must lie from -1 to {len(self.depths)}, but is {frozen_stages}.')
@@ -107,6 +122,9 @@ class Backbone(BaseModule):
             {str(i): LayerNorm2d(self.dims[i]) for i in self.out_indices} if out_norm else {}
         )
 
+        if mask_padding:
+            self._check_mixers()
+            guard_detectors()
         initialize(self, init)
         self._freeze()
         guard_roi_align()
@@ -139,9 +157,9 @@ class Backbone(BaseModule):
         """The norm of the classification form."""
         raise NotImplementedError
 
-    def pool(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
         """The classification form's output: (B, C, H, W) -> (B, C)."""
-        return self.norm(x.mean(dim=(2, 3)))
+        return self.norm(mean_of_positions(x, area))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of the stages in ``out_indices``.
@@ -160,19 +178,41 @@ class Backbone(BaseModule):
         # the format they came with, since not every op behind a backbone reads both (roi_align_guard.py).
         memory_format = torch.channels_last if is_channels_last(x) else torch.contiguous_format
         x = x.contiguous(memory_format=torch.channels_last)
+        area = self._find_valid_area(x)
         outputs = []
         for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages)):
-            x = downsample(x)
+            if area is None:
+                x = downsample(x)
+            else:
+                x = downsample(x, area) if i == 0 else downsample(area.zero(x))
+                area = area.shrink(4 if i == 0 else 2)
             for block in stage:
-                x = checkpoint(block, x, use_reentrant=False) if self.with_cp and x.requires_grad else block(x)
+                recompute = self.with_cp and x.requires_grad
+                x = checkpoint(block, x, area, use_reentrant=False) if recompute else block(x, area)
             if i not in self.out_indices:
                 continue
             if self.gap_before_final_norm:
-                outputs.append(self.pool(x))
+                outputs.append(self.pool(x, area))
             else:
                 output = self.out_norms[str(i)](x) if self.out_norms else x
+                output = output if area is None else area.zero(output)
                 outputs.append(output.contiguous(memory_format=memory_format))
         return tuple(outputs)
+
+    def _find_valid_area(self, images: Tensor) -> ValidArea | None:
+        if not self.mask_padding:
+            return None
+        area = find_valid_area(images)
+        set_current_area(area)
+        return area
+
+    def _check_mixers(self) -> None:
+        for mixer in (block.token_mixer for stage in self.stages for block in stage):
+            if 'area' not in inspect.signature(mixer.forward).parameters:
+                raise UserError(
+                    f'mask_padding needs token mixers that leave padding out, and {type(mixer).__name__} does not; use '
+                    "ATConv, Conv or DepthwiseConv, or give its forward a second argument 'area'."
+                )
 
     def _check_input(self, x: Tensor) -> None:
         kind = type(self).__name__

@@ -58,7 +58,8 @@ def build_token_mixer(
         The module.
 
     Raises:
-        UserError: An unknown type or option (the message lists what exists), or a list of another length.
+        UserError: An unknown type or option (the message lists what exists), a list of another length, or a value that
+            the mixer refuses.
     """
     config = _of_stage('token_mixer', config, stage, stages)
     if not isinstance(config, Mapping) or 'type' not in config:
@@ -74,7 +75,10 @@ def build_token_mixer(
     accepted = {key: value for key, value in defaults.items() if key in known}
     if 'block' in inspect.signature(mixer).parameters:
         accepted['block'] = block
-    return mixer(dim, **{**accepted, **options})
+    try:
+        return mixer(dim, **{**accepted, **options})
+    except ValueError as error:
+        raise UserError(f'{mixer.__name__} in stage {stage} of token_mixer: {error}') from error
 
 
 def _of_stage(name: str, value: Any, stage: int, stages: int) -> Any:

@@ -30,6 +30,7 @@ class Progress:
     """What the closing line needs to know of a run that was interrupted."""
 
     training_dir: str | None = None
+    advice: str | None = None
 
 
 def run(main: Callable[[Progress], None]) -> int:
@@ -91,7 +92,7 @@ def last_checkpoint(work_dir: str) -> Path | None:
 
 def _farewell(progress: Progress) -> str:
     if progress.training_dir is None:
-        return 'interrupted'
+        return f'interrupted; {progress.advice}' if progress.advice else 'interrupted'
     checkpoint = last_checkpoint(progress.training_dir)
     if checkpoint is None:
         return f'interrupted before the first checkpoint was written to {progress.training_dir}'

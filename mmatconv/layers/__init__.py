@@ -3,7 +3,7 @@
 from .atconv import ATConv
 from .block import Block, DropPath, LayerScale
 from .channel_mixers import MLP, ConvGLU
-from .downsample import ConvBN, PatchEmbed, PatchMerging
+from .downsample import ConvBN, ConvStem, PatchEmbed, PatchMerging
 from .init import initialize
 from .norms import LayerNorm2d, RMSNorm2d
 
@@ -13,6 +13,7 @@ __all__ = [
     'Block',
     'ConvBN',
     'ConvGLU',
+    'ConvStem',
     'DropPath',
     'LayerNorm2d',
     'LayerScale',

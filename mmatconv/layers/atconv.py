@@ -12,6 +12,7 @@ from ..ops import dynamic_depthwise_conv2d
 from ..ops.context_to_kernel import generate_kernels
 from ..ops.memory_format import nearest_format
 from ..ops.paths import takes_triton
+from ..ops.valid_area import ValidArea
 from .checks import check_kernel_size
 from .context_pool import CONTEXT_POOLS
 from .pointwise import PointwiseConv
@@ -57,16 +58,17 @@ class ATConv(nn.Module):
         self.proj = PointwiseConv(dim, dim, bias=bias)
         self.difference_control = nn.Parameter(torch.zeros(dim))
 
-    def generate_kernels(self, x: Tensor) -> Tensor:
+    def generate_kernels(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
         """The kernels a map asks for: C2K and DKM.
 
         Args:
             x: (B, C, H, W).
+            area: Where the map is valid, if not everywhere. Default: None.
 
         Returns:
             (B, C, K, K).
         """
-        context = CONTEXT_POOLS[self.context_pool](x, self.kernel_size)
+        context = CONTEXT_POOLS[self.context_pool](x, self.kernel_size, area)
         context = self.kernel_proj(context.unsqueeze(-1)).squeeze(-1)
         if takes_triton(x) and (modulation := self.modulation()) is not None:
             channels_last = nearest_format(x) == torch.channels_last
@@ -83,11 +85,13 @@ class ATConv(nn.Module):
         """``kernel_gen`` and :meth:`modulate` as arguments of ``generate_kernels``; None for other modulations."""
         return self.kernel_gen.weight, self.kernel_gen.bias, self.difference_control, True
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
+    def forward(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W), in ``area`` as for a map without the padding around it."""
         # Under autocast DKM runs in float32, and the operator casts back.
-        kernels = self.generate_kernels(x)
+        kernels = self.generate_kernels(x, area)
         value = self.x_proj(x)
+        if area is not None:
+            value = area.zero(value, inplace=value is not x)
         if kernels.dtype != value.dtype:
             kernels = kernels.to(value.dtype)
         return self.proj(dynamic_depthwise_conv2d(value, kernels))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ..ops.valid_area import ValidArea
 from .norms import LayerNorm2d
 
 
@@ -80,10 +81,11 @@ class Block(nn.Module):
         self.layer_scale_2 = LayerScale(dim) if layer_scale else nn.Identity()
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
-        x = self._add(x, self.token_mixer(self.norm_1(x)), self.layer_scale_1)
-        return self._add(x, self.channel_mixer(self.norm_2(x)), self.layer_scale_2)
+    def forward(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W); with an ``area`` both mixers get it as their second argument."""
+        where = () if area is None else (area,)
+        x = self._add(x, self.token_mixer(self.norm_1(x), *where), self.layer_scale_1)
+        return self._add(x, self.channel_mixer(self.norm_2(x), *where), self.layer_scale_2)
 
     def _add(self, x: Tensor, branch: Tensor, layer_scale: nn.Module) -> Tensor:
         """``x + drop_path(layer_scale(branch))`` in one pass over the maps."""

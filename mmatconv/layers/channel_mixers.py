@@ -10,6 +10,7 @@ from ..ops.linear import linear, uses_onednn
 from ..ops.paths import takes_triton
 from ..ops.rms_linear import rms_linear
 from ..ops.tracing import is_traced
+from ..ops.valid_area import ValidArea
 from .norms import RMSNorm2d
 from .pointwise import PointwiseConv
 
@@ -30,10 +31,11 @@ class ConvGLU(nn.Module):
         self.norm_layer = RMSNorm2d(hidden) if norm else nn.Identity()
         self.fc2 = PointwiseConv(hidden, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
+    def forward(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W), in ``area`` as for a map without the padding around it."""
         if not x.is_contiguous(memory_format=torch.channels_last):
             gate, value = self.fc1(x).chunk(2, dim=1)
+            gate = gate if area is None else area.zero(gate)
             return self.fc2(self.norm_layer(gelu_mul(self.dwconv(gate), value)))
         pixels = x.permute(0, 2, 3, 1)
         if uses_onednn(x) and not torch.is_grad_enabled():
@@ -44,16 +46,20 @@ class ConvGLU(nn.Module):
                 (self.dwconv.weight, self.dwconv.bias),
                 (self.fc2.matrix, self.fc2.bias),
                 norm,
+                area and area.listed,
             )
         else:
-            pixels = self._mix(pixels)
+            pixels = self._mix(pixels, area)
         return pixels.permute(0, 3, 1, 2)
 
-    def _mix(self, pixels: Tensor) -> Tensor:
+    def _mix(self, pixels: Tensor, area: ValidArea | None) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         # Two products instead of one and a split: halves of a channels_last map would be copied.
         (gate_weight, value_weight), (gate_bias, value_bias) = self.fc1.matrix.chunk(2), self.fc1.bias.chunk(2)
-        gate = self.dwconv(linear(pixels, gate_weight, gate_bias).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        gate = linear(pixels, gate_weight, gate_bias).permute(0, 3, 1, 2)
+        if area is not None:
+            gate = area.zero(gate, inplace=True)
+        gate = self.dwconv(gate).permute(0, 2, 3, 1)
         value = linear(pixels, value_weight, value_bias)
         if isinstance(self.norm_layer, RMSNorm2d) and takes_triton(gate) and not is_traced():
             product, scale = gelu_mul_scale(gate, value, self.norm_layer.eps)
@@ -80,8 +86,8 @@ class MLP(nn.Module):
         self.act = nn.GELU()
         self.fc2 = PointwiseConv(hidden, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
+    def forward(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W); each pixel by itself, so that padding does not matter."""
         innermost = x.is_contiguous(memory_format=torch.channels_last)
         if innermost and uses_onednn(x) and not torch.is_grad_enabled():
             expand, project = (self.fc1.matrix, self.fc1.bias), (self.fc2.matrix, self.fc2.bias)

@@ -1,5 +1,8 @@
 """The pooling of context-to-kernel (C2K): from a feature map to K * K positions."""
 
+from collections.abc import Callable
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,9 +10,11 @@ from torch import Tensor
 from ..ops.context_to_kernel import context_pool
 from ..ops.grouped import is_channels_last
 from ..ops.paths import takes_triton
+from ..ops.tracing import is_traced
+from ..ops.valid_area import ValidArea
 
 
-def flat_pool(x: Tensor, kernel_size: int) -> Tensor:
+def flat_pool(x: Tensor, kernel_size: int, area: ValidArea | None = None) -> Tensor:
     """Adaptive average over the raster-flattened map, as the released code computes it.
 
     The bins are K * K overlapping runs of pixels in reading order, that is horizontal strips.
@@ -17,35 +22,116 @@ def flat_pool(x: Tensor, kernel_size: int) -> Tensor:
     Args:
         x: (B, C, H, W).
         kernel_size: K.
+        area: Where the map is valid, if not everywhere. Default: None.
 
     Returns:
         (B, C, K * K).
     """
+    if area is not None:
+        return _pool_area(x, area, _flat_bins, kernel_size)
     if takes_triton(x):
         return context_pool(x, kernel_size, grid=False)
     bins = kernel_size * kernel_size
-    if not is_channels_last(x):
+    if not is_channels_last(x) and not is_traced():
         return F.adaptive_avg_pool1d(x.flatten(2), bins)
-    # Flattening the pixels of a channels_last map for adaptive_avg_pool1d would copy it; its runs are slices already.
+    # Flattening the pixels of a channels_last map for adaptive_avg_pool1d would copy it.
     pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
-    count = pixels.shape[1]
-    runs = [pixels[:, i * count // bins : -(-(i + 1) * count // bins)].mean(1) for i in range(bins)]
-    return torch.stack(runs, dim=2)
+    if not is_traced() and not (torch.is_grad_enabled() and x.requires_grad):
+        count = pixels.shape[1]
+        runs = [pixels[:, i * count // bins : -(-(i + 1) * count // bins)].mean(1) for i in range(bins)]
+        return torch.stack(runs, dim=2)
+    # The gradient of each run would be a map of its own; that of a product with the bins is one map. And slices whose
+    # ends are formulas of H and W cost a tracer most of its time.
+    membership, length = _runs(pixels.shape[1], bins, x.dtype, x.device)
+    return _average(membership.expand(len(x), -1, -1), length, pixels)
 
 
-def grid_pool(x: Tensor, kernel_size: int) -> Tensor:
+def _average(membership: Tensor, length: Tensor, pixels: Tensor) -> Tensor:
+    """(B, bins, N), (B, bins, 1) or (bins, 1), and (B, N, C) -> (B, C, bins)."""
+    with torch.autocast(pixels.device.type, enabled=False):  # statistics stay in float32
+        return (torch.bmm(membership, pixels) / length).to(pixels.dtype).transpose(1, 2)
+
+
+def _runs(count: int, bins: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Which of ``count`` pixels lie in which run, (bins, count), and the lengths of the runs, (bins, 1)."""
+    if is_traced():
+        return _make_runs(count, bins, dtype, device)
+    with torch.inference_mode(False):
+        return _cached_runs(count, bins, dtype, device)
+
+
+def _make_runs(count: int, bins: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    pixel = torch.arange(count, device=device)
+    run = torch.arange(bins, device=device)[:, None]
+    first, last = _bounds(run, count, bins)
+    return _scaled((pixel >= first) & (pixel < last), last - first, count // bins, dtype)
+
+
+_cached_runs = lru_cache(maxsize=32)(_make_runs)
+
+
+def _bounds(index: Tensor, count: int | Tensor, bins: int) -> tuple[Tensor, Tensor]:
+    """First and behind the last of ``count`` pixels for each bin of an adaptive average."""
+    return index * count // bins, ((index + 1) * count + bins - 1) // bins
+
+
+def _scaled(members: Tensor, length: Tensor, about: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    # A power of two near one over the length is exact in half precision, and keeps sums within its range.
+    share = 2.0 ** -(10 if is_traced() else about.bit_length())
+    return members.to(dtype) * share, (length * share).to(torch.promote_types(dtype, torch.float32))
+
+
+def grid_pool(x: Tensor, kernel_size: int, area: ValidArea | None = None) -> Tensor:
     """Adaptive average over a K x K grid, as equation 7 of the paper has it.
 
     Args:
         x: (B, C, H, W).
         kernel_size: K.
+        area: Where the map is valid, if not everywhere. Default: None.
 
     Returns:
         (B, C, K * K), rows of the grid first.
     """
+    if area is not None:
+        return _pool_area(x, area, _grid_bins, kernel_size)
     if takes_triton(x):
         return context_pool(x, kernel_size, grid=True)
     return F.adaptive_avg_pool2d(x, kernel_size).flatten(2)
+
+
+def _pool_area(x: Tensor, area: ValidArea, make_bins: Callable, kernel_size: int) -> Tensor:
+    """Average over the bins of the valid area of each map: (B, C, H, W) -> (B, C, K * K)."""
+    key = (make_bins, kernel_size, x.dtype)
+    if key not in area.cache:
+        members, length = make_bins(area, kernel_size)
+        about = area.shape[0] * area.shape[1] // kernel_size**2
+        area.cache[key] = _scaled(members.flatten(2), length, about, x.dtype)
+    return _average(*area.cache[key], x.permute(0, 2, 3, 1).flatten(1, 2))
+
+
+def _flat_bins(area: ValidArea, kernel_size: int) -> tuple[Tensor, Tensor]:
+    """Members (B, K * K, H, W) and length (B, K * K, 1) of the runs in reading order."""
+    heights, widths = area.sizes[:, 0, None], area.sizes[:, 1, None]
+    rows, columns = (torch.arange(side, device=heights.device) for side in area.shape)
+    place = rows[:, None] * widths[:, :, None] + columns  # (B, H, W), in reading order of the valid area
+    bins = kernel_size * kernel_size
+    first, last = _bounds(torch.arange(bins, device=heights.device), heights * widths, bins)
+    place, (begin, end) = place[:, None], (bound[:, :, None, None] for bound in (first, last))
+    return (place >= begin) & (place < end) & area.mask(), (last - first)[:, :, None]
+
+
+def _grid_bins(area: ValidArea, kernel_size: int) -> tuple[Tensor, Tensor]:
+    """Members (B, K * K, H, W) and number of pixels (B, K * K, 1) of the cells of a K x K grid."""
+    index = torch.arange(kernel_size, device=area.sizes.device)
+    bounds = [_bounds(index, area.sizes[:, axis, None], kernel_size) for axis in (0, 1)]
+    inside = []
+    for side, (first, last) in zip(area.shape, bounds):
+        pixel = torch.arange(side, device=index.device)
+        inside.append((pixel >= first[:, :, None]) & (pixel < last[:, :, None]))  # (B, K, side)
+    rows, columns = inside
+    members = rows[:, :, None, :, None] & columns[:, None, :, None, :]
+    lengths = [last - first for first, last in bounds]
+    return members.flatten(1, 2), (lengths[0][:, :, None] * lengths[1][:, None, :]).flatten(1)[:, :, None]
 
 
 CONTEXT_POOLS = {'flat': flat_pool, 'grid': grid_pool}

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ops.valid_area import ValidArea
 from .norms import LayerNorm2d
 from .pointwise import PointwiseConv
 
@@ -18,6 +19,24 @@ class ConvBN(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(nn.Conv2d(in_channels, out_channels, 3, 2, 1, bias=False), nn.BatchNorm2d(out_channels))
+
+
+class ConvStem(nn.Sequential):
+    """Two ConvBN with a GELU between them: (B, C, H, W) -> (B, D, ceil(H / 4), ceil(W / 4)).
+
+    Args:
+        in_channels: Channels C.
+        dim: Channels D; half of them in between.
+    """
+
+    def __init__(self, in_channels: int, dim: int) -> None:
+        super().__init__(ConvBN(in_channels, dim // 2), nn.GELU(), ConvBN(dim // 2, dim))
+
+    def forward(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, D, ceil(H / 4), ceil(W / 4)), in ``area`` as for images without the padding."""
+        first, act, second = self
+        x = act(first(x))
+        return second(x if area is None else area.shrink(2).zero(x, inplace=True))
 
 
 class PatchEmbed(nn.Module):
@@ -38,8 +57,8 @@ class PatchEmbed(nn.Module):
         # PyTorch's default epsilon, as the patch embeddings of PVT and Swin have it.
         self.norm = LayerNorm2d(dim, eps=1e-5)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, D, ceil(H / size), ceil(W / size))."""
+    def forward(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, D, ceil(H / size), ceil(W / size)); padding with zeros is what it expects."""
         return self.norm(self.proj(pad_to_multiple(x, self.size)))
 
 

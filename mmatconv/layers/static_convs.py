@@ -1,11 +1,18 @@
 """Convolutions with learned, fixed kernels: what table IX(b) of the paper puts in the place of ATConv."""
 
-from torch import nn
+from torch import Tensor, nn
 
+from ..ops.valid_area import ValidArea
 from .checks import check_kernel_size
 
 
-class Conv(nn.Conv2d):
+class _MaskedConv(nn.Conv2d):
+    def forward(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W), in ``area`` as for a map without the padding around it."""
+        return super().forward(x if area is None else area.zero(x, inplace=True))
+
+
+class Conv(_MaskedConv):
     """A dense convolution with a bias and no projections: (B, C, H, W) -> (B, C, H, W).
 
     Counted: the bias is needed for table IX(b)'s 40.04 million parameters of AttNet-T2.
@@ -23,7 +30,7 @@ class Conv(nn.Conv2d):
         super().__init__(dim, dim, kernel_size, padding=kernel_size // 2)
 
 
-class DepthwiseConv(nn.Conv2d):
+class DepthwiseConv(_MaskedConv):
     """A depthwise convolution with a bias and no projections: (B, C, H, W) -> (B, C, H, W).
 
     Sizes 3, 5 and 7 are rows of table IX(b); 3 is also the first row of IX(c), from which

@@ -39,6 +39,7 @@ def conv_glu_bands(
     depthwise: tuple[Tensor, Tensor],
     project: tuple[Tensor, Tensor],
     norm: tuple[Tensor | None, float] | None,
+    sizes: list[list[int]] | None = None,
 ) -> Tensor:
     """``project(norm(gelu(depthwise(gate)) * value))`` with gate and value from ``expand(x)``.
 
@@ -48,6 +49,8 @@ def conv_glu_bands(
         depthwise: Weight (D, 1, 3, 3) and bias (D,).
         project: Weight (C, D) and bias (C,).
         norm: Gain (D,) or None, and eps, of RMSNorm; None for no norm.
+        sizes: Valid height and width of each map; the gate is zero in the padding around, and rows of padding are
+            not computed but zero. Default: None, all.
 
     Returns:
         (B, H, W, C).
@@ -57,12 +60,14 @@ def conv_glu_bands(
     hidden = gate_weight.shape[0]
     size = max(BAND // (hidden * width), 1)
     output = torch.empty_like(x)
-    for image, out in zip(x.split(1), output.split(1)):
-        for top in range(0, height, size):
-            bottom = min(top + size, height)
+    for image, out, (rows, columns) in zip(x.split(1), output.split(1), sizes or [[height, width]] * len(x)):
+        out[:, rows:] = 0
+        for top in range(0, rows, size):
+            bottom = min(top + size, rows)
             # The convolution reads one row beyond the band on either side, where there is one.
-            first, last = max(top - 1, 0), min(bottom + 1, height)
+            first, last = max(top - 1, 0), min(bottom + 1, rows)
             gate = linear(image[:, first:last], gate_weight, gate_bias)
+            gate[:, :, columns:] = 0
             gate = _conv_gelu(gate, *depthwise)[:, top - first : bottom - first]
             band = linear_mul(image[:, top:bottom], value_weight, value_bias, gate)
             weight, bias = project

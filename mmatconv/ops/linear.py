@@ -13,6 +13,8 @@ from .tracing import is_traced
 
 # Below this many rows oneDNN's rearrangement of the weights costs more than it saves.
 FEWEST_ROWS = 64
+# From here on oneDNN also sums the gradient to the weights over the rows faster than the BLAS.
+MANY_ROWS = 2048
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 
 
@@ -65,7 +67,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class _Linear(torch.autograd.Function):
-    """oneDNN's product with gradients; the one of the weights, where rows are summed, stays with the BLAS."""
+    """oneDNN's product with gradients."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -77,10 +79,35 @@ class _Linear(torch.autograd.Function):
         if torch.is_grad_enabled():
             return differentiable_gradients(F.linear, ctx.saved_tensors, ctx.needs_input_grad, grad)
         x, weight = ctx.saved_tensors[:2]
-        for_x, for_weight, for_bias = ctx.needs_input_grad
-        rows = grad.flatten(0, -2)
-        return (
-            _product(grad.contiguous(), weight.t().contiguous(), None) if for_x else None,
-            rows.t() @ x.flatten(0, -2) if for_weight else None,
-            rows.sum(0) if for_bias else None,
-        )
+        return linear_gradients(grad, x, weight, ctx.needs_input_grad)
+
+
+def linear_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of :func:`linear` on a CPU in float32, from those of its result.
+
+    Args:
+        grad: (..., D).
+        x: (..., C).
+        weight: (D, C).
+        wanted: Whether the gradient to ``x``, to ``weight`` and to the bias is.
+
+    Returns:
+        (..., C), (D, C) and (D,), None where not wanted.
+    """
+    rows, channels = x.numel() // x.shape[-1], x.shape[-1]
+    # oneDNN's gradients of a 1x1 convolution want no transposed copy of the weights, as a product would.
+    by_convolution = wanted if rows >= MANY_ROWS else (wanted[0], False, False)
+    maps = (t.reshape(1, rows, 1, t.shape[-1]).permute(0, 3, 1, 2) for t in (grad, x))
+    grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+        *maps, weight[:, :, None, None], [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, by_convolution
+    )
+    if grad_x is not None:
+        grad_x = grad_x.permute(0, 2, 3, 1).reshape(x.shape)
+    if wanted[1]:
+        by_product = grad_weight is None
+        grad_weight = grad.reshape(rows, -1).t() @ x.reshape(rows, channels) if by_product else grad_weight[:, :, 0, 0]
+    if wanted[2] and grad_bias is None:
+        grad_bias = grad.reshape(rows, -1).sum(0)
+    return grad_x, grad_weight, grad_bias

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .gradients import differentiable_gradients
-from .linear import linear, uses_onednn
+from .linear import linear, linear_gradients, uses_onednn
 
 
 def rms_linear(x: Tensor, gain: Tensor | None, weight: Tensor, eps: float, scale: Tensor | None = None) -> Tensor:
@@ -65,6 +65,5 @@ class _RMSLinear(torch.autograd.Function):
         # d scale / d x = -scale**3 / C * x
         along = (grad * product).sum(-1, keepdim=True) * scale**3 / -x.shape[-1]
         grad = grad * scale
-        grad_x = linear(grad, weight.t().contiguous())
-        grad_weight = grad.flatten(0, -2).t() @ x.flatten(0, -2)
-        return grad_x.addcmul_(x, along), grad_weight, None
+        grad_x, grad_weight, _ = linear_gradients(grad, x, weight, (*ctx.needs_input_grad[:2], False))
+        return grad_x.addcmul_(x, along) if ctx.needs_input_grad[0] else None, grad_weight, None

@@ -21,6 +21,13 @@ class Scale(nn.Module):
         return x * self.factor
 
 
+class Picky(nn.Module):
+    """A mixer of a user that refuses its channels."""
+
+    def __init__(self, dim):
+        raise ValueError(f'not {dim}')
+
+
 def mixers(model):
     return [[block.token_mixer for block in stage] for stage in model.stages]
 
@@ -61,7 +68,12 @@ def test_a_mixer_of_ones_own_by_name_and_by_path():
         ([dict(type='ATConv')], 'token_mixer is a list of 1, but there are 4 stages'),
         (dict(kernel_size=3), "must be a dict with the entry 'type', but is {'kernel_size': 3}"),
         ('ATConv', "must be a dict with the entry 'type', but is 'ATConv'"),
-        (dict(type='ATConv', context_pool='ring'), 'one of flat, grid'),
+        (dict(type='ATConv', context_pool='ring'), '^ATConv in stage 0 of token_mixer: .* one of flat, grid'),
+        (
+            dict(type='InLineAttention', num_heads=[2, 5, 2, 2]),
+            'InLineAttention in stage 1 of token_mixer: num_heads must divide the 12 channels .* but is 5',
+        ),
+        (dict(type=Picky), 'Picky in stage 0 of token_mixer: not 8'),
     ],
 )
 def test_what_does_not_exist_is_named_with_what_does(token_mixer, message):

@@ -211,12 +211,12 @@ def test_command_writes_what_the_data_set_reads(command, folders, tmp_path, caps
 def test_command_never_overwrites(command, folders, tmp_path, capsys):
     target = tmp_path / 'train.lmdb'
     target.write_text('mine')
-    assert command([str(folders / 'train'), str(target)]) == 2
+    assert command([str(folders / 'train'), str(target)]) == 1
     assert capsys.readouterr().err == f"error: '{target}' exists already; delete it or choose another name.\n"
     assert target.read_text() == 'mine'
     target.unlink()
     (tmp_path / 'train.lmdb.partial').write_text('another run')
-    assert command([str(folders / 'train'), str(target)]) == 2
+    assert command([str(folders / 'train'), str(target)]) == 1
     assert 'is left of a run that was cut off' in capsys.readouterr().err
     assert (tmp_path / 'train.lmdb.partial').read_text() == 'another run'
 
@@ -235,7 +235,7 @@ def test_nothing_half_written_is_left(folders, tmp_path, error):
 
 def test_command_says_what_is_wrong_with_the_folder(command, tmp_path, capsys):
     def said(folder, target='out.lmdb'):
-        assert command([str(folder), str(tmp_path / target)]) == 2
+        assert command([str(folder), str(tmp_path / target)]) == 1
         captured = capsys.readouterr().err
         assert captured.startswith('error: ') and captured.count('\n') == 1
         return captured

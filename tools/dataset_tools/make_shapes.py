@@ -4,24 +4,23 @@ Example:
     python tools/dataset_tools/make_shapes.py data/shapes --train 400 --val 60 --size 192 --seed 0
 """
 
-from __future__ import annotations
-
-import argparse
 import sys
 from pathlib import Path
 
-# The checkout this file lies in goes first, so that the command works with nothing installed.
+# The project need not be installed to use its tools.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
-        """One line, as for every other mistake; argparse would print the usage as well."""
-        self.exit(2, f'error: {message}; see --help\n')
+from mmatconv.engine import report
+from mmatconv.engine.cli import Parser
+from mmatconv.errors import UserError
 
 
-def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: list[str] | None = None) -> int:
+    return report.run(lambda progress: run(arguments, progress))
+
+
+def run(arguments: list[str] | None, progress: report.Progress) -> None:
+    parser = Parser('make_shapes.py', description=__doc__.splitlines()[0])
     parser.add_argument('root', type=Path, help='folder to write to, for example data/shapes')
     parser.add_argument('--train', type=int, default=400, help='number of training images (default: 400)')
     parser.add_argument('--val', type=int, default=60, help='number of validation images (default: 60)')
@@ -33,33 +32,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--preview', type=Path, metavar='FILE.png', help='also write a grid of images beside their masks'
     )
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    progress.advice = 'call again to finish'
 
-
-def main(arguments: list[str] | None = None) -> int:
-    args = parse_args(arguments)
-    from mmatconv.errors import UserError
-
-    try:
-        run(args)
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    except OSError as error:
-        reason = f"'{error.filename}': {error.strerror}" if error.filename else str(error)
-        print(f'error: cannot write {reason}; mend this or choose another folder', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print('error: interrupted; call again to finish', file=sys.stderr)
-        return 130
-    return 0
-
-
-def run(args: argparse.Namespace) -> None:
     import cv2
 
     from mmatconv.datasets import preview, write_shapes
-    from mmatconv.errors import UserError
 
     if args.preview is not None and args.preview.suffix.lower() != '.png':
         raise UserError(f"--preview is '{args.preview}', expected a .png file; choose another name.")

@@ -1,0 +1,32 @@
+"""The form ATConv-PVT and ATConv-Swin share."""
+
+from torch import Tensor, nn
+
+from ..layers import MLP, Block, LayerNorm2d
+from ..ops.valid_area import ValidArea
+from .base import Backbone, mean_of_positions
+
+
+class MLPBackbone(Backbone):
+    """A backbone whose channel mixers are MLPs of ``mlp_ratios``; its final LayerNorm precedes the mean over positions.
+
+    ``norm_eps`` is the epsilon of the norms in the blocks and of the final one.
+    """
+
+    norm_eps: float
+
+    def make_block(self, i: int, j: int, drop_path: float) -> nn.Module:
+        dim = self.dims[i]
+        return Block(
+            dim,
+            token_mixer=self.make_token_mixer(i, j),
+            channel_mixer=MLP(dim, int(dim * self.arch['mlp_ratios'][i])),
+            drop_path=drop_path,
+            norm_eps=self.norm_eps,
+        )
+
+    def make_final_norm(self, dim: int) -> nn.Module:
+        return LayerNorm2d(dim, eps=self.norm_eps)
+
+    def pool(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
+        return mean_of_positions(self.norm(x), area)
