@@ -66,12 +66,12 @@ def test_operators_with_json_and_plot(benchmark, tmp_path):
 
 
 def test_backbone_with_check(benchmark, tmp_path):
-    args = ['--level', 'backbone', '--models', 'attnet-xxs', '--size', 32, 64, '--fold', '--check', '--repeats', 1]
-    status, output, errors = benchmark(*args, '--warmup', 1, '--json', 'a.json', cwd=tmp_path)
+    args = ['--level', 'backbone', '--models', 'attnet-xxs', '--size', 32, 64, '--fold', '--mask-padding', '--check']
+    status, output, errors = benchmark(*args, '--repeats', 1, '--warmup', 1, '--json', 'a.json', cwd=tmp_path)
     assert status == 0, errors
     found = json.loads((tmp_path / 'a.json').read_text())
     assert [case['size'] for case in found['cases']] == [[32, 64], [64, 128]]
-    names = ['ours', 'folded', 'released', 'static']
+    names = ['ours', 'folded', 'masked-whole', 'masked-padded', 'released', 'static']
     assert [entry['name'] for entry in found['cases'][0]['results']] == names
     assert [growth['name'] for growth in found['linear_cost']] == names
     small, large = (case['results'][0]['median'] for case in found['cases'])

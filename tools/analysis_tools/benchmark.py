@@ -65,6 +65,7 @@ def parser() -> Parser:
     add('--reference', metavar='NAME', help='the competitor that ratios are to')
     add('--compile', action='store_true', help='every competitor through torch.compile')
     add('--fold', action='store_true', help='add our backbones folded for inference')
+    add('--mask-padding', action='store_true', help='add ours with mask_padding, on padded images and on whole ones')
     add('--check', action='store_true', help='also at twice the height and width: is the time per pixel the same?')
     add('--json', metavar='FILE.json', help='write everything measured to a new file')
     add('--plot', metavar='FILE.png', help='draw latency and memory over resolution to a new file')
@@ -172,6 +173,7 @@ def base_setting(args: argparse.Namespace) -> 'Setting':
         kernel_size=args.kernel_size,
         rois=tuple(args.rois),
         fold=args.fold,
+        mask_padding=args.mask_padding,
         compiled=args.compile,
     )
 

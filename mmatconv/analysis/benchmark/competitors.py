@@ -27,6 +27,7 @@ class Setting:
         kernel_size: K, for operators and token mixers.
         rois: RoIs an image for the box heads and for the mask heads of a detector.
         fold: Add our backbones folded for inference.
+        mask_padding: Add our backbones with ``mask_padding``, on images that show padding and on the same without.
         compiled: Every competitor through torch.compile.
     """
 
@@ -40,6 +41,7 @@ class Setting:
     kernel_size: int = 3
     rois: tuple[int, int] = (1000, 100)
     fold: bool = False
+    mask_padding: bool = False
     compiled: bool = False
 
     def random(self, channels: int, dtype: torch.dtype = torch.float32) -> Tensor:
