@@ -79,6 +79,26 @@ def compare(model_state: dict[str, Tensor], state: dict[str, Tensor]) -> LoadRep
     return report
 
 
+def check_kinds(model_state: dict[str, Tensor], state: dict[str, Tensor], path: str | os.PathLike) -> None:
+    """Refuse tensors that torch would convert with a loss: integers, truth values or complex numbers for real ones.
+
+    Raises:
+        UserError: There is one; half and double precision are no loss of that kind.
+    """
+    for name, tensor in model_state.items():
+        found = state.get(name)
+        if found is None or (found.is_floating_point(), found.is_complex()) == (
+            tensor.is_floating_point(),
+            tensor.is_complex(),
+        ):
+            continue
+        expected, given = (str(value.dtype).removeprefix('torch.') for value in (tensor, found))
+        raise UserError(
+            f"checkpoint '{path}' does not fit: {name} holds {given} there and {expected} in this model; "
+            'use the checkpoint it was converted from.'
+        )
+
+
 def load_pretrained(
     model: nn.Module, path: str | os.PathLike, prefix: str | None = None, map_location: Any = 'cpu'
 ) -> LoadReport:
@@ -118,6 +138,7 @@ def load_pretrained(
             f'its names begin with {", ".join(sorted({name.split(".")[0] for name in state})[:8])}'
             + (f'; a prefix of {hint!r} would match.' if (hint := _prefix_hint(own, state)) else '.')
         )
+    check_kinds(own, state, path)
     model.load_state_dict({name: state[name] for name in report.loaded}, strict=False)
     _log(f"{kind} from '{path}': {report.summary()}")
     return report
@@ -154,8 +175,9 @@ def _log(message: str) -> None:
 def use_safe_loader() -> None:
     """Make MMEngine read every checkpoint, local or remote, as :func:`read_checkpoint` does.
 
-    MMEngine itself unpickles without restriction what cannot be read as data. It loads whole models, so that a checkpoint with the released names is read as an mmpretrain classifier's:
-    ``tools/test.py``, ``load_from`` and a classifier's ``init_cfg`` take it with its head, detectors its backbone.
+    MMEngine itself unpickles without restriction what cannot be read as data. It loads whole models, so that a
+    checkpoint with the released names is read as an mmpretrain classifier's: ``tools/test.py``, ``load_from`` and a
+    classifier's ``init_cfg`` take it with its head, detectors its backbone.
     """
     from mmengine.runner.checkpoint import CheckpointLoader
 
