@@ -1,23 +1,14 @@
-"""Reading checkpoints as data, never as code, and reporting what of them was loaded.
+"""What of a checkpoint is loaded into a model, and a report of it; checkpoint_reader.py reads the file."""
 
-A checkpoint is a ``.safetensors`` file, or a torch file read with ``weights_only=True`` and a short list of further
-types that MMEngine's training state is made of. There is no fallback to unrestricted unpickling.
-"""
-
-import argparse
-import contextlib
 import os
-import pickle
-import re
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .checkpoint_names import is_released, to_classifier
+from .checkpoint_reader import guard_torch_load, read_checkpoint
 from .errors import UserError
 
 # Where public code keeps the state dict inside a checkpoint: MMEngine, then the released code.
@@ -54,106 +45,6 @@ class LoadReport:
         return ', '.join(parts)
 
 
-def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[str, Any]:
-    """Read a checkpoint file without executing anything it carries.
-
-    Args:
-        path: A local ``.pth``, ``.pt`` or ``.safetensors`` file.
-        map_location: Where its tensors go, as for ``torch.load``. Default: 'cpu'.
-
-    Returns:
-        The dictionary in the file; a safetensors file becomes ``{'state_dict': tensors, 'meta': metadata}``.
-
-    Raises:
-        UserError: The file is missing, cannot be read, is truncated or damaged, holds objects that only
-            unrestricted unpickling would restore, or holds no dictionary.
-    """
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise UserError(f"checkpoint '{path}' does not exist; check the path.")
-    if not path.is_file():
-        raise UserError(f"checkpoint '{path}' is a directory; name a file in it.")
-    try:
-        if path.suffix == '.safetensors':
-            return _read_safetensors(path, map_location)
-        with _allowed_globals():
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except ImportError:
-        raise
-    except PermissionError as error:
-        raise UserError(f"checkpoint '{path}' cannot be read; check its permissions.") from error
-    except pickle.UnpicklingError as error:
-        if named := re.search(r'(?:GLOBAL|attribute) (\S+)', str(error)):
-            raise UserError(
-                f"checkpoint '{path}' holds more than tensors and plain data, and restoring it would run code from "
-                f'the file ({named[1]}); ask its author for a state dict or a safetensors file.'
-            ) from error
-        raise _damaged(path, error) from error
-    except Exception as error:  # a damaged file makes the reader fail in any way
-        raise _damaged(path, error) from error
-    if not isinstance(checkpoint, dict):
-        raise UserError(
-            f"checkpoint '{path}' holds a {type(checkpoint).__name__}, expected a dictionary of tensors; "
-            'save model.state_dict() instead.'
-        )
-    return checkpoint
-
-
-def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
-    try:
-        from safetensors import safe_open
-    except ImportError as error:
-        raise UserError(
-            f"'{path}' needs the package safetensors; install it with 'pip install safetensors'."
-        ) from error
-    with safe_open(path, framework='pt', device=str(map_location or 'cpu')) as file:
-        return {'state_dict': {name: file.get_tensor(name) for name in file.keys()}, 'meta': file.metadata() or {}}
-
-
-def _damaged(path: Path, error: Exception) -> UserError:
-    return UserError(
-        f"checkpoint '{path}' is truncated or damaged ({type(error).__name__}: {_first_sentence(error)}); "
-        'copy or download it again.'
-    )
-
-
-def _first_sentence(error: Exception) -> str:
-    text = ' '.join(str(error).split())
-    return text.split('. ')[0][:200].rstrip('.')
-
-
-def _history_buffer_attribute(owner: Any, name: str) -> Any:
-    """Stands in for ``getattr`` in MMEngine's pickled log history, which refers to four methods by name."""
-    from mmengine.logging import HistoryBuffer
-
-    if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
-        return getattr(HistoryBuffer, name)
-    raise pickle.UnpicklingError(f'Unsupported attribute {name!r}')
-
-
-def _allowed_globals() -> contextlib.AbstractContextManager:
-    """What ``weights_only`` may build besides tensors: the numpy arrays of MMEngine's log history, the options that
-    the released training code saves, and nothing else.
-    """
-    if not hasattr(torch.serialization, 'safe_globals'):  # torch before 2.5
-        return contextlib.nullcontext()
-    allowed: list[Any] = [argparse.Namespace]
-    try:
-        import numpy
-        from mmengine.logging import HistoryBuffer
-    except ImportError:
-        return torch.serialization.safe_globals(allowed)
-    core = numpy._core if hasattr(numpy, '_core') else numpy.core
-    for home in ('numpy._core.multiarray', 'numpy.core.multiarray'):
-        allowed += [
-            (core.multiarray._reconstruct, f'{home}._reconstruct'),
-            (core.multiarray.scalar, f'{home}.scalar'),
-        ]
-    allowed += [numpy.ndarray, numpy.dtype, HistoryBuffer, (_history_buffer_attribute, 'builtins.getattr')]
-    allowed += [type(numpy.dtype(name)) for name in ('bool', 'int32', 'int64', 'uint32', 'float32', 'float64')]
-    return torch.serialization.safe_globals(allowed)
-
-
 def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """The state dict in a checkpoint: under 'state_dict' (MMEngine) or 'model' (released code), or the bare dict.
 
@@ -188,6 +79,26 @@ def compare(model_state: dict[str, Tensor], state: dict[str, Tensor]) -> LoadRep
     return report
 
 
+def check_kinds(model_state: dict[str, Tensor], state: dict[str, Tensor], path: str | os.PathLike) -> None:
+    """Refuse tensors that torch would convert with a loss: integers, truth values or complex numbers for real ones.
+
+    Raises:
+        UserError: There is one; half and double precision are no loss of that kind.
+    """
+    for name, tensor in model_state.items():
+        found = state.get(name)
+        if found is None or (found.is_floating_point(), found.is_complex()) == (
+            tensor.is_floating_point(),
+            tensor.is_complex(),
+        ):
+            continue
+        expected, given = (str(value.dtype).removeprefix('torch.') for value in (tensor, found))
+        raise UserError(
+            f"checkpoint '{path}' does not fit: {name} holds {given} there and {expected} in this model; "
+            'use the checkpoint it was converted from.'
+        )
+
+
 def load_pretrained(
     model: nn.Module, path: str | os.PathLike, prefix: str | None = None, map_location: Any = 'cpu'
 ) -> LoadReport:
@@ -209,11 +120,7 @@ def load_pretrained(
     Raises:
         UserError: Nothing would be loaded, a tensor has another shape, or the file is not a readable checkpoint.
     """
-    if str(path).startswith(('http://', 'https://')):
-        checkpoint = torch.hub.load_state_dict_from_url(str(path), map_location=map_location, weights_only=True)
-    else:
-        checkpoint = read_checkpoint(path, map_location)
-    state = state_dict_of(checkpoint)
+    state = state_dict_of(read_checkpoint(path, map_location))
     if prefix:
         state = _select(state, prefix, path)
     own = model.state_dict()
@@ -231,6 +138,7 @@ def load_pretrained(
             f'its names begin with {", ".join(sorted({name.split(".")[0] for name in state})[:8])}'
             + (f'; a prefix of {hint!r} would match.' if (hint := _prefix_hint(own, state)) else '.')
         )
+    check_kinds(own, state, path)
     model.load_state_dict({name: state[name] for name in report.loaded}, strict=False)
     _log(f"{kind} from '{path}': {report.summary()}")
     return report
@@ -265,10 +173,11 @@ def _log(message: str) -> None:
 
 
 def use_safe_loader() -> None:
-    """Make MMEngine read every local checkpoint through :func:`read_checkpoint`.
+    """Make MMEngine read every checkpoint, local or remote, as :func:`read_checkpoint` does.
 
-    MMEngine loads whole models, so that a checkpoint with the released names is read as an mmpretrain classifier's:
-    ``tools/test.py``, ``load_from`` and a classifier's ``init_cfg`` take it with its head, detectors its backbone.
+    MMEngine itself unpickles without restriction what cannot be read as data. It loads whole models, so that a
+    checkpoint with the released names is read as an mmpretrain classifier's: ``tools/test.py``, ``load_from`` and a
+    classifier's ``init_cfg`` take it with its head, detectors its backbone.
     """
     from mmengine.runner.checkpoint import CheckpointLoader
 
@@ -284,6 +193,7 @@ def use_safe_loader() -> None:
         state = {to_classifier(name): value for name, value in state.items()}
         return {'state_dict': state, 'meta': meta if isinstance(meta, dict) else {}}
 
+    guard_torch_load()
     CheckpointLoader.register_scheme(prefixes='', loader=load_from_mmatconv, force=True)
 
 

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner as MMEngineRunner
 
+from mmatconv.checkpoint_reader import trust_checkpoints
 from mmatconv.engine import launch, options, preflight, report
 from mmatconv.engine.configfile import OptionsAction, load_config
 from mmatconv.errors import UserError
@@ -23,12 +24,12 @@ class Parser(argparse.ArgumentParser):
 
 def train(argv: list[str] | None = None) -> int:
     """tools/train.py; returns the exit status."""
-    return report.run(lambda progress: _train(train_parser().parse_args(argv), progress))
+    return report.run(lambda progress: _train(parse(train_parser(), argv), progress))
 
 
 def test(argv: list[str] | None = None) -> int:
     """tools/test.py; returns the exit status."""
-    return report.run(lambda progress: _test(test_parser().parse_args(argv)))
+    return report.run(lambda progress: _test(parse(test_parser(), argv)))
 
 
 def train_parser() -> Parser:
@@ -62,9 +63,26 @@ def _add_common(parser: Parser, checkpoint: bool = False) -> None:
     parser.add_argument(
         '--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='settings to change in the config'
     )
+    add_trust(parser)
     parser.add_argument('--launcher', choices=launch.LAUNCHERS, default='none', help='how the processes were started')
     # torch.distributed.launch, torchrun's predecessor, passes it.
     parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The option of every tool that reads a checkpoint."""
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='run whatever code a checkpoint of this run carries if it cannot be read as data; docs/security.md',
+    )
+
+
+def parse(parser: Parser, argv: list[str] | None) -> argparse.Namespace:
+    """Parses; --trust-checkpoint holds for this call of a tool alone."""
+    args = parser.parse_args(argv)
+    trust_checkpoints(args.trust_checkpoint)
+    return args
 
 
 def _prepare(args: argparse.Namespace) -> tuple[Config, launch.Place]:

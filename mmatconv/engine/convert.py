@@ -10,7 +10,7 @@ from rich.table import Table
 
 from mmatconv import checkpoint_convert
 from mmatconv.engine import report
-from mmatconv.engine.cli import Parser
+from mmatconv.engine.cli import Parser, add_trust, parse
 
 
 def convert(conversion: Callable[..., checkpoint_convert.Conversion], doc: str, argv: list[str] | None = None) -> int:
@@ -20,7 +20,7 @@ def convert(conversion: Callable[..., checkpoint_convert.Conversion], doc: str, 
         parser = _parser(f'{conversion.__name__}.py', doc)
         parser.add_argument('target', metavar='DST', help='file to write, .pth or .safetensors; never overwritten')
         parser.add_argument('--arch', help='XXS to T4; inferred from the shapes if not given')
-        args = parser.parse_args(argv)
+        args = parse(parser, argv)
         checkpoint_convert.check_target(args.target)
         report.note(f'reading {args.source}')
         result = conversion(args.source, args.arch)
@@ -35,7 +35,7 @@ def publish(doc: str, argv: list[str] | None = None) -> int:
     def main(progress: report.Progress) -> None:
         parser = _parser('publish_model.py', doc)
         parser.add_argument('target', metavar='DST_PREFIX', help='what the names of the files begin with')
-        args = parser.parse_args(argv)
+        args = parse(parser, argv)
         report.note(f'reading {args.source}')
         result = checkpoint_convert.publishable(args.source)
         print_changes(result, checkpoint_convert.save_published(result, args.target))
@@ -56,4 +56,5 @@ def print_changes(result: checkpoint_convert.Conversion, targets: list[Path]) ->
 def _parser(name: str, doc: str) -> Parser:
     parser = Parser(name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', metavar='SRC', help='checkpoint to read, as data; nothing in it is executed')
+    add_trust(parser)
     return parser

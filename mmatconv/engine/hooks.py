@@ -10,7 +10,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmatconv.checkpoint import LoadReport, compare, state_dict_of
+from mmatconv.checkpoint import LoadReport, check_kinds, compare, state_dict_of
 from mmatconv.errors import UserError
 
 
@@ -133,10 +133,12 @@ def check_state(model: nn.Module, state: dict[str, torch.Tensor], path: str, exa
     """Compares a state dict with a model.
 
     Raises:
-        UserError: with `exact`, a tensor is missing, left over or of another shape; otherwise, none fits.
+        UserError: with `exact`, a tensor is missing, left over or of another shape; otherwise, none fits; or one holds
+            another kind of numbers.
     """
     own = model.state_dict()
     report = compare(own, state)
+    check_kinds(own, state, path)
     # A counter that evaluation does not read, and that old checkpoints lack.
     missing = [name for name in report.missing if not name.endswith('num_batches_tracked')]
     if not (missing or report.unused or report.mismatched):

@@ -13,6 +13,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmatconv.engine.coco_json import check_coco
 from mmatconv.errors import UserError
 
 TRAIN_PARTS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
@@ -30,6 +31,7 @@ def check_training(config: Config) -> None:
     for loader in loaders:
         check_dataloader(config, loader)
     check_evaluator(config, 'val_evaluator')
+    check_annotation_files(config, loaders, 'val_evaluator')
     check_pretrained(config)
     if config.get('load_from') is not None:
         check_checkpoint_file(config.load_from)
@@ -42,6 +44,7 @@ def check_testing(config: Config) -> None:
     check_checkpoint_file(config.load_from)
     check_dataloader(config, 'test_dataloader')
     check_evaluator(config, 'test_evaluator')
+    check_annotation_files(config, ['test_dataloader'], 'test_evaluator')
     check_work_dir(config.work_dir)
 
 
@@ -91,6 +94,38 @@ def check_evaluator(config: Config, name: str) -> None:
         if isinstance(file, str) and _is_local(file):
             option = f'{name}.{index}.ann_file' if len(metrics) > 1 else f'{name}.ann_file'
             _check_annotations(file, name, option, '')
+
+
+def check_annotation_files(config: Config, loaders: list[str], evaluator: str) -> None:
+    """Checks every entry of the COCO files, each file once and in one process of a machine.
+
+    Raises:
+        UserError: one is broken.
+    """
+    if os.environ.get('LOCAL_RANK', '0') != '0':
+        return
+    wanted: dict[str, dict] = {}
+    for loader in loaders:
+        for where, dataset in leaf_datasets(config[loader].get('dataset'), f'{loader}.dataset'):
+            file = dataset.get('ann_file')
+            if _type_name(dataset) != 'CocoDataset' or not _reads_local_files(dataset) or not isinstance(file, str):
+                continue
+            options = wanted.setdefault(_join(dataset, file), dict(where=where, labels=False, masks=False))
+            steps = [step for step in dataset.get('pipeline') or () if isinstance(step, dict)]
+            loading = [step for step in steps if _type_name(step) == 'LoadAnnotations']
+            options['labels'] |= loader != 'test_dataloader'
+            options['masks'] |= loader == 'train_dataloader' and any(step.get('with_mask') for step in loading)
+            classes = (dataset.get('metainfo') or {}).get('classes')
+            if isinstance(classes, list | tuple):
+                options['classes'] = classes
+    metrics = config.get(evaluator)
+    for metric in metrics if isinstance(metrics, list | tuple) else [metrics]:
+        if isinstance(metric, dict) and _type_name(metric) == 'CocoMetric' and isinstance(metric.get('ann_file'), str):
+            options = wanted.setdefault(metric['ann_file'], dict(where=evaluator))
+            options['labels'] = not metric.get('format_only')
+    for file, options in wanted.items():
+        if _is_local(file):
+            check_coco(os.path.expanduser(file), **options)
 
 
 def check_pretrained(config: Config) -> None:
