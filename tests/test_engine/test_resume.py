@@ -93,6 +93,12 @@ def train(folder, by_epoch=True, sampler='DefaultSampler', batch_sampler=None, w
         runner.train()
     except KeyboardInterrupt:
         return None, losses.seen
+    finally:
+        # Workers that outlive their loop are inherited by those of the next, and both are slow to end.
+        for iterator in (runner.train_dataloader._iterator, getattr(runner.train_loop, 'dataloader_iterator', None)):
+            iterator = getattr(iterator, '_iterator', iterator)
+            if hasattr(iterator, '_shutdown_workers'):
+                iterator._shutdown_workers()
     end = torch.load(folder / f'iter_{iterations}.pth', weights_only=False)
     return {key: end[key] for key in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')}, losses.seen
 

@@ -18,4 +18,5 @@ val_dataloader = None
 val_evaluator = None
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=3, max_keep_ckpts=3))
 custom_hooks = [dict(type='EMAHook', momentum=0.1), dict(type='FaultHook')]
+param_scheduler = dict(type='CosineAnnealingLR', by_epoch=False, T_max=12)
 randomness = dict(seed=None)
