@@ -90,7 +90,7 @@ def newest_usable(work_dir: str) -> tuple[Path, dict[str, Any]] | None:
     elif pointer.is_file():
         text = pointer.read_text(encoding='utf-8', errors='replace').strip()
         reason = f"'{pointer}' names a checkpoint that is not there ('{text}')"
-        if text and Path(text).parent.is_dir():
+        if Path(text).is_absolute() and Path(text).parent.is_dir():
             folder = Path(text).parent
     for path in [*([named] if named else []), *(other for other in _by_age(folder) if other != named)]:
         try:

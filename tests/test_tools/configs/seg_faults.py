@@ -17,7 +17,8 @@ val_cfg = None
 val_dataloader = None
 val_evaluator = None
 default_hooks = dict(
-    logger=dict(interval=1), checkpoint=dict(by_epoch=False, interval=2, max_keep_ckpts=2, save_best=None)
+    logger=dict(type='LoggerHook', interval=1),
+    checkpoint=dict(by_epoch=False, interval=2, max_keep_ckpts=2, save_best=None),
 )
 log_processor = dict(by_epoch=False, window_size=1)
 custom_hooks = [dict(type='EMAHook', momentum=0.1), dict(type='FaultHook')]
