@@ -65,9 +65,7 @@ def environment(shapes: Path) -> dict[str, str]:
 def start(environment: dict[str, str]) -> Callable[..., subprocess.Popen]:
     """Starts a tool; `tests/test_tools/configs` is where configs named without a folder are."""
 
-    def call(
-        tool: str, config: str, *args: object, cwd: Path, start_new_session: bool = False, **variables: str
-    ) -> subprocess.Popen:
+    def call(tool: str, config: str, *args: object, cwd: Path, **variables: str) -> subprocess.Popen:
         path = CONFIGS / config if '/' not in config else config
         script = PROJECT / 'tools' / tool
         command = [sys.executable, str(script)] if tool.endswith('.py') else [str(script)]
@@ -78,7 +76,6 @@ def start(environment: dict[str, str]) -> Callable[..., subprocess.Popen]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=start_new_session,
         )
 
     return call
