@@ -11,6 +11,7 @@ from mmengine.runner import Runner as MMEngineRunner
 from mmatconv.checkpoint_reader import trust_checkpoints
 from mmatconv.engine import launch, options, preflight, report
 from mmatconv.engine.configfile import OptionsAction, load_config
+from mmatconv.engine.nonfinite import ACTIONS, NonFiniteLossHook
 from mmatconv.errors import UserError
 
 
@@ -40,6 +41,11 @@ def train_parser() -> Parser:
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
     parser.add_argument(
         '--resume', nargs='?', const='auto', metavar='PATH', help='go on from PATH, or from the newest of the work dir'
+    )
+    parser.add_argument(
+        '--nan',
+        choices=ACTIONS,
+        help='when the loss is no finite number: stop (the default), or skip the step and count it',
     )
     return parser
 
@@ -124,10 +130,20 @@ def _train(args: argparse.Namespace, progress: report.Progress) -> None:
 
     runner = _build(config, Runner)
     runner.register_hook(ImageChannelsHook())
+    _guard_loss(runner, args.nan)
     if config.get('load_from'):
         runner.register_hook(CheckpointGuardHook(config.load_from, exact=bool(config.get('resume'))))
     runner.train()
     launch.stop()
+
+
+def _guard_loss(runner: MMEngineRunner, action: str | None) -> None:
+    guards = [hook for hook in runner.hooks if isinstance(hook, NonFiniteLossHook)]
+    if not guards:
+        guards = [NonFiniteLossHook()]
+        runner.register_hook(guards[0])
+    for guard in guards:
+        guard.action = action or guard.action
 
 
 def _test(args: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """Hooks that guard checkpoints: what is written, and what is read."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,27 +12,60 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmatconv.checkpoint import LoadReport, check_kinds, compare, state_dict_of
+from mmatconv.engine.checkpoint_files import remove_partial, write_whole
+from mmatconv.engine.nonfinite import check_weights
 from mmatconv.errors import UserError
 
 
 class SafeCheckpointHook(CheckpointHook):
-    """Removes an old checkpoint after the new one is written; MMEngine does it before, and may end with none."""
+    """Leaves a checkpoint to go on from at any moment.
+
+    An old one is removed after the new one is written, where MMEngine does it before, and ``last_checkpoint`` names the
+    new one only then. Weights that are not finite are not written.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Removes what a killed process left half written."""
+        super().before_train(runner)
+        if is_main_process() and '://' not in str(self.out_dir):
+            for path in remove_partial(Path(self.out_dir)):
+                runner.logger.info(f'{path}, left half written, is removed')
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        check_weights(runner)
+        if not self.by_epoch:
+            # Only those of the first process are written; SyncBuffersHook averages them at the end of an epoch.
+            all_reduce_params(runner.model.buffers(), op='mean')
         outdated = None
         if self.max_keep_ckpts > 0 and (not self.keep_ckpt_ids or self.keep_ckpt_ids[-1] != step):
             if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
                 outdated = self.keep_ckpt_ids.popleft()
-            # The parent finds the step in the list, so it removes nothing.
             self.keep_ckpt_ids.append(step)
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        super()._save_checkpoint_with_step(runner, step, meta)
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        if is_main_process():
+            last = Path(runner.work_dir, 'last_checkpoint')
+            write_whole(last, lambda path: path.write_text(self.last_ckpt, encoding='utf-8'))
         if outdated is not None:
             self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(outdated)))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: Mapping[str, Any]) -> None:
         if not self.save_best:
             return
+        check_weights(runner)
         before = self._best()
         self._set_best(dict.fromkeys(before))
         super()._save_best_checkpoint(runner, metrics)

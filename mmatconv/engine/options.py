@@ -8,6 +8,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from mmatconv.engine import preflight, report
+from mmatconv.engine.checkpoint_files import newest_usable, read_meta
 from mmatconv.engine.runner import no_gpu
 from mmatconv.errors import UserError
 
@@ -61,21 +62,28 @@ def set_auto_scale_lr(config: Config) -> None:
 
 def set_resume(config: Config, given: str) -> None:
     """Goes on from a checkpoint, or with 'auto' from the newest of the work dir if there is one."""
-    if given != 'auto':
-        config.resume, config.load_from = True, given
-        return
-    newest = report.last_checkpoint(config.work_dir)
-    pointer = Path(config.work_dir, 'last_checkpoint')
-    if newest is None and pointer.is_file():
-        raise UserError(
-            f"'{pointer}' names a checkpoint that is not there ('{pointer.read_text().strip()}'); name one with "
-            '--resume PATH, or delete that file to begin anew'
-        )
-    config.resume = newest is not None
-    if newest is None:
-        report.note(f'--resume: {config.work_dir} holds no checkpoint yet, training begins anew')
+    if given == 'auto':
+        found = newest_usable(config.work_dir)
+        if found is None:
+            config.resume = False
+            report.note(f'--resume: {config.work_dir} holds no checkpoint yet, training begins anew')
+            return
+        path, meta = found
     else:
-        config.load_from = str(newest)
+        preflight.check_checkpoint_file(given)
+        path, meta = given, read_meta(Path(given).expanduser()) if preflight.is_local(given) else {}
+    config.resume, config.load_from = True, str(path)
+    _set_seed(config, meta.get('seed'))
+
+
+def _set_seed(config: Config, seed: int | None) -> None:
+    """The seed the interrupted training had, before samplers are built with another."""
+    randomness = dict(config.get('randomness') or {})
+    if seed is None or randomness.get('seed') == seed:
+        return
+    if randomness.get('seed') is not None:
+        report.note(f'warning: randomness.seed is {randomness["seed"]}; going on with {seed}, as the training began')
+    config.randomness = dict(randomness, seed=seed)
 
 
 def set_loader_defaults(config: Config) -> None:

@@ -91,7 +91,7 @@ def check_evaluator(config: Config, name: str) -> None:
     metrics = evaluator if isinstance(evaluator, list | tuple) else [evaluator]
     for index, metric in enumerate(metrics):
         file = metric.get('ann_file') if isinstance(metric, dict) else None
-        if isinstance(file, str) and _is_local(file):
+        if isinstance(file, str) and is_local(file):
             option = f'{name}.{index}.ann_file' if len(metrics) > 1 else f'{name}.ann_file'
             _check_annotations(file, name, option, '')
 
@@ -137,7 +137,7 @@ def check_pretrained(config: Config) -> None:
     hint = config.get('pretrained_hint')
     for where, init_cfg in _init_cfgs(config.get('model'), 'model'):
         file = init_cfg.get('checkpoint')
-        if not isinstance(file, str) or not _is_local(file) or Path(file).expanduser().is_file():
+        if not isinstance(file, str) or not is_local(file) or Path(file).expanduser().is_file():
             continue
         raise UserError(
             f"pretrained weights '{file}' ({where}) do not exist"
@@ -152,7 +152,7 @@ def check_checkpoint_file(file: str) -> None:
     Raises:
         UserError: it is not.
     """
-    if not isinstance(file, str) or not _is_local(file):
+    if not isinstance(file, str) or not is_local(file):
         return
     path = Path(file).expanduser()
     if path.is_dir():
@@ -223,7 +223,7 @@ def _check_dataset(where: str, dataset: dict, hint: str) -> None:
     if _type_name(dataset) in DOWNLOADED or not _reads_local_files(dataset):
         return
     root = dataset.get('data_root')
-    if isinstance(root, str) and root and _is_local(root) and not _exists(root):
+    if isinstance(root, str) and root and is_local(root) and not _exists(root):
         raise UserError(
             f"data root '{root}' of {where} does not exist (looked for {os.path.abspath(root)}); put or link the data "
             f'there, or name another folder with --cfg-options {where}.data_root=FOLDER{hint}'
@@ -236,18 +236,18 @@ def _check_dataset(where: str, dataset: dict, hint: str) -> None:
         # mmatconv's ImageNet reads the LMDB in place of the folder.
         if _type_name(dataset) == 'ImageNet' and _exists(f'{folder.rstrip("/")}.lmdb'):
             continue
-        if _is_local(folder) and not _exists(folder):
+        if is_local(folder) and not _exists(folder):
             raise UserError(
                 f"folder '{folder}' of {where} does not exist; put or link the data there, or name another with "
                 f'--cfg-options {option}=FOLDER{hint}'
             )
         # MMEngine's samplers wait for ever for the first image of an empty data set.
-        if _is_local(folder) and os.path.isdir(folder) and not any(os.scandir(folder)):
+        if is_local(folder) and os.path.isdir(folder) and not any(os.scandir(folder)):
             raise UserError(f"folder '{folder}' of {where} is empty; put or link the data there{hint}")
 
 
 def _check_annotations(file: str, where: str, option: str, hint: str) -> None:
-    if not _is_local(file):
+    if not is_local(file):
         return
     if not _exists(file):
         raise UserError(
@@ -301,7 +301,8 @@ def _join(dataset: dict, path: str) -> str:
     return os.path.join(root, path) if isinstance(root, str) and root else path
 
 
-def _is_local(path: str) -> bool:
+def is_local(path: str) -> bool:
+    """Whether a path is of this machine's file system and no address."""
     return not re.match(r'([\w.+-]+:)?[\w.+-]+://', path)
 
 

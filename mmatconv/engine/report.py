@@ -90,6 +90,12 @@ def last_checkpoint(work_dir: str) -> Path | None:
     return next((path for path in (named, moved) if path.is_file()), None)
 
 
+def last_finite(work_dir: str) -> str:
+    """Words for the newest checkpoint, whose weights are finite because no others are written."""
+    checkpoint = last_checkpoint(work_dir)
+    return f'the last finite checkpoint is {checkpoint}' if checkpoint else 'no checkpoint was written yet'
+
+
 def _farewell(progress: Progress) -> str:
     if progress.training_dir is None:
         return f'interrupted; {progress.advice}' if progress.advice else 'interrupted'

@@ -1,6 +1,6 @@
 """MMEngine's Runner, made to work without GPUs and to lose nothing."""
 
-import os
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +9,24 @@ from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mmatconv.backbones.base import Backbone
 from mmatconv.checkpoint import refuse_other_sizes
+from mmatconv.engine import report
+from mmatconv.engine.checkpoint_files import write_whole
 from mmatconv.engine.hooks import SafeCheckpointHook, SyncStatisticsHook
+from mmatconv.engine.loops import EpochLoop, IterationLoop
+from mmatconv.engine.resume import ExactResumeHook, PendingValidationHook
+from mmatconv.engine.sentences import DEVICE_FULL
 from mmatconv.errors import UserError
+
+LOOPS_OF_MMENGINE = {'EpochBasedTrainLoop': EpochLoop, 'IterBasedTrainLoop': IterationLoop}
 
 
 class Runner(MMEngineRunner):
@@ -51,8 +60,10 @@ class Runner(MMEngineRunner):
         return super().wrap_model(wrapper, model)
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
-        """Registers the hooks, and one more where SyncBatchNorm runs as BatchNorm."""
+        """Registers the hooks, those that make ``--resume`` exact, and one where SyncBatchNorm runs as BatchNorm."""
         super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(ExactResumeHook())
+        self.register_hook(PendingValidationHook())
         if self._unsynced:
             self.register_hook(SyncStatisticsHook())
 
@@ -70,16 +81,45 @@ class Runner(MMEngineRunner):
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Writes a checkpoint beside its final name and then renames it, so that none is ever half written."""
+        """Writes a checkpoint whole or not at all.
+
+        Raises:
+            UserError: the disk is full.
+        """
         if '://' in str(out_dir):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
-        partial = Path(out_dir, f'{filename}.partial')
+        save = super().save_checkpoint
+        target = Path(out_dir, filename)
         try:
-            super().save_checkpoint(out_dir, partial.name, *args, **kwargs)
-            os.replace(partial, Path(out_dir, filename))
-        finally:
-            partial.unlink(missing_ok=True)
+            write_whole(target, lambda partial: save(out_dir, partial.name, *args, **kwargs))
+        except OSError as error:
+            if error.errno not in DEVICE_FULL:
+                raise
+            raise UserError(
+                f"{DEVICE_FULL[error.errno]}: checkpoint '{target}' could not be written; "
+                f'{report.last_finite(self.work_dir)}; make room, then go on with --resume'
+            ) from error
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Builds the training loop; those of MMEngine go on exactly after an interruption."""
+        if isinstance(loop, dict):
+            loop = dict(loop)
+            if 'type' not in loop and 'by_epoch' in loop:
+                loop['type'] = EpochBasedTrainLoop if loop.pop('by_epoch') else IterBasedTrainLoop
+            kind = loop.get('type')
+            name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+            if name.removeprefix('mmengine.') in LOOPS_OF_MMENGINE:
+                loop['type'] = LOOPS_OF_MMENGINE[name.removeprefix('mmengine.')]
+        return super().build_train_loop(loop)
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Builds the logger; a log file that cannot be written is an error like any other, not a printed traceback."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handleError = _raise_again
+        return logger
 
     def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:
         """Builds the evaluator; processes pass their results on in the log folder, not in the current folder."""
@@ -118,6 +158,10 @@ class TestRunner(Runner):
     def dump_config(self) -> None:
         """Writes the config to the log folder of this run."""
         self.cfg.dump(str(Path(self.log_dir, Path(self.cfg.filename or 'config.py').name)))
+
+
+def _raise_again(record: logging.LogRecord) -> None:
+    raise
 
 
 def no_gpu() -> bool:

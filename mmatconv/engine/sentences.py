@@ -11,7 +11,12 @@ import torch
 from mmatconv.errors import UserError
 
 FILE_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-DEVICE_FULL = {errno.ENOSPC: 'the disk is full', errno.EDQUOT: 'the disk quota is used up', errno.EROFS: 'read-only'}
+DEVICE_FULL = {
+    errno.ENOSPC: 'the disk is full',
+    errno.EDQUOT: 'the disk quota is used up',
+    errno.EFBIG: 'files may not become that large here (ulimit -f)',
+    errno.EROFS: 'read-only',
+}
 # What OpenMMLab says of the user's data and config: the class of the error, how it begins, and what to do.
 COMPLAINTS = (
     (AssertionError, 'failed to load image', 'the file is no image or is damaged'),

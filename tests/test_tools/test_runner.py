@@ -81,8 +81,11 @@ def test_old_checkpoint_goes_after_the_new_one_is_there(tmp_path):
     assert files(tmp_path) == ['epoch_2.pth', 'epoch_3.pth', 'last_checkpoint']
 
 
-@pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), KeyboardInterrupt()])
-def test_a_failed_save_leaves_the_checkpoint_before_it(tmp_path, monkeypatch, error):
+@pytest.mark.parametrize(
+    ('error', 'raised'),
+    [(OSError(28, 'No space left on device'), UserError), (KeyboardInterrupt(), KeyboardInterrupt)],
+)
+def test_a_failed_save_leaves_the_checkpoint_before_it(tmp_path, monkeypatch, error, raised):
     save = torch.save
     calls = []
 
@@ -94,8 +97,12 @@ def test_a_failed_save_leaves_the_checkpoint_before_it(tmp_path, monkeypatch, er
 
     monkeypatch.setattr(torch, 'save', save_or_fail)
     runner = make_runner(tmp_path, hook=dict(interval=1, max_keep_ckpts=1))
-    with pytest.raises(type(error)):
+    with pytest.raises(raised) as told:
         runner.train()
+    assert raised is KeyboardInterrupt or str(told.value) == (
+        f"the disk is full: checkpoint '{tmp_path}/epoch_2.pth' could not be written; the last finite checkpoint is "
+        f'{tmp_path}/epoch_1.pth; make room, then go on with --resume'
+    )
     assert files(tmp_path) == ['epoch_1.pth', 'last_checkpoint']
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_1.pth')
     assert torch.load(tmp_path / 'epoch_1.pth', weights_only=False)['meta']['epoch'] == 1
@@ -112,7 +119,12 @@ def test_a_cut_off_write_has_another_name(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, 'replace', watch)
     make_runner(tmp_path, epochs=2, hook=dict(interval=1, max_keep_ckpts=1)).train()
-    assert seen == [['epoch_1.pth.partial'], ['epoch_1.pth', 'epoch_2.pth.partial', 'last_checkpoint']]
+    assert seen == [
+        ['epoch_1.pth.partial'],
+        ['epoch_1.pth', 'last_checkpoint.partial'],
+        ['epoch_1.pth', 'epoch_2.pth.partial', 'last_checkpoint'],
+        ['epoch_1.pth', 'epoch_2.pth', 'last_checkpoint', 'last_checkpoint.partial'],
+    ]
 
 
 def test_best_checkpoint(tmp_path):
