@@ -4,10 +4,13 @@ MMEngine's own launcher calls torch.cuda.set_device first and dies on a machine 
 before the Runner is built is respected by MMEngine, so it is made here.
 """
 
+import contextlib
+import ctypes
 import datetime
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import warnings
@@ -16,11 +19,13 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
+from mmatconv.engine.interface import choose_gloo_interface
 from mmatconv.errors import UserError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 # 20000 ports from here are shared out among Slurm jobs; the first ephemeral port on Linux is 32768.
 FIRST_SLURM_PORT = 12768
+PR_SET_PDEATHSIG = 1  # Linux's prctl
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,8 @@ def start(launcher: str, place: Place, dist_cfg: dict) -> None:
     """
     if launcher == 'none' or dist.is_initialized():
         return
+    if launcher == 'pytorch':
+        _end_with_launcher()
     options = dict(dist_cfg)
     backend = options.pop('backend', 'nccl')
     options.pop('init_backend', None)
@@ -94,15 +101,18 @@ def start(launcher: str, place: Place, dist_cfg: dict) -> None:
     else:
         backend = 'gloo'
         torch.set_num_threads(share_threads(place.local_world_size))
+    if backend == 'gloo':
+        choose_gloo_interface(os.environ['MASTER_ADDR'])
     # Gradients of depthwise kernels come in strides of their own; torch says so at length, and copies them once a step.
     warnings.filterwarnings('ignore', message='Grad strides do not match bucket view strides')
     try:
         dist.init_process_group(backend, rank=place.rank, world_size=place.world_size, **options)
-    except getattr(dist, 'DistError', RuntimeError) as error:
+    except RuntimeError as error:
         raise UserError(
             f'process {place.rank} could not join the {place.world_size} processes at '
-            f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}; check MASTER_ADDR, PORT and NODE_RANK, and that '
-            f'every machine was started ({str(error).splitlines()[0]})'
+            f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}; check MASTER_ADDR, PORT and NODE_RANK, that '
+            f'every machine was started, and that GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME, if set, is the interface '
+            f'between them ({str(error).splitlines()[0]})'
         ) from error
 
 
@@ -125,6 +135,12 @@ def share_threads(processes: int) -> int:
         return max(1, int(os.environ['OMP_NUM_THREADS']))
     except ValueError:
         return 1
+
+
+def _end_with_launcher() -> None:
+    """A launcher that is killed cannot end its processes, which would go on and keep their GPUs."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _timeout(value: object) -> datetime.timedelta:

@@ -10,10 +10,12 @@ from types import FrameType
 
 import torch.distributed as dist
 
-from mmatconv.engine.sentences import sentence_of
+from mmatconv.engine.sentences import lost_partner, sentence_of
 
 # Set by mmatconv.engine.torchrun: where a process leaves its sentence, so that the launcher prints one of them once.
 NOTES = 'MMATCONV_NOTES'
+# The end of a note's name: it tells of another process that is gone.
+CONSEQUENCE = '.lost'
 # Set by the user: tracebacks for everything.
 DEBUG = 'MMATCONV_DEBUG'
 
@@ -48,24 +50,25 @@ def run(main: Callable[[Progress], None]) -> int:
         return 128 + signum
     except Exception as error:
         sentence = None if os.environ.get(DEBUG) else sentence_of(error)
-        if sentence:
-            tell(f'error: {sentence}')
+        if sentence and not (lost_partner(error) and _others_failed()):
+            tell(f'error: {sentence}', last=lost_partner(error) is not None)
         elif not _others_failed():
             traceback.print_exc()
         return 1
     return 0
 
 
-def tell(line: str, first_only: bool = False) -> None:
+def tell(line: str, first_only: bool = False, last: bool = False) -> None:
     """Brings a line to the user once, however many processes have it to say.
 
     Args:
         line: what to say.
         first_only: let only the first process of each machine speak, although the process group is up.
+        last: what other processes say, or how they ended, explains more.
     """
     rank = os.environ.get('RANK', '0')
     if os.environ.get(NOTES):
-        Path(os.environ[NOTES], rank).write_text(line, encoding='utf-8')
+        Path(os.environ[NOTES], rank + (CONSEQUENCE if last else '')).write_text(line, encoding='utf-8')
         return
     # Before the group is up every process meets the same error; afterwards one may fail alone.
     alone = dist.is_available() and dist.is_initialized() and not first_only

@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from mmatconv.errors import UserError
 
@@ -56,6 +57,11 @@ SIZE_MISMATCH = re.compile(
     r'size mismatch for (\S+): copying a param with shape (?:torch\.Size\()?\[([\d, ]*)\]\)? from checkpoint, '
     r'the shape in current model is (?:torch\.Size\()?\[([\d, ]*)\]'
 )
+# Of gloo, which raises a RuntimeError, and of NCCL and the store, which raise a DistError.
+NO_ANSWER = re.compile(r'[Tt]imed out waiting (\d+)ms')
+LOST_CONNECTION = re.compile(
+    r'(Connection \w+ by peer(?: \[[^\]]+\](?::\d+)?)?|Broken pipe|No route to host|timed out)'
+)
 UNKNOWN_OPTION = re.compile(r"__init__\(\) got an unexpected keyword argument '(\w+)'")
 
 
@@ -78,6 +84,8 @@ def sentence_of(error: BaseException) -> str | None:
             return f'{text.split(". Please check")[0].removesuffix(" None").rstrip(".")}; {advice}'
     if isinstance(error, KeyError) and re.search(r'is not in the \S+ registry', text):
         return f'{text.split(". Please check")[0]}; check the type in the config'
+    if reason := lost_partner(error):
+        return f'{reason}; see what it said on its machine, then start all again, and go on with a training by --resume'
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return 'the GPU ran out of memory; lower train_dataloader.batch_size or the image scale, or add --amp'
     if isinstance(error, RuntimeError) and (mismatches := SIZE_MISMATCH.findall(text)):
@@ -88,6 +96,19 @@ def sentence_of(error: BaseException) -> str | None:
         )
     if isinstance(error, TypeError) and (option := UNKNOWN_OPTION.search(text)):
         return _unknown_option(error, option[1])
+    return None
+
+
+def lost_partner(error: BaseException) -> str | None:
+    """What this process knows of another one that is gone; None for errors of its own."""
+    text = str(error)
+    if not isinstance(error, RuntimeError) or not (type(error).__name__.startswith('Dist') or 'gloo' in text.lower()):
+        return None
+    if waited := NO_ANSWER.search(text):
+        return f'another process did not answer within {int(waited[1]) / 1000:g} s (env_cfg.dist_cfg.timeout)'
+    if isinstance(error, dist.DistError if hasattr(dist, 'DistError') else ()) or LOST_CONNECTION.search(text):
+        found = LOST_CONNECTION.search(text)
+        return f'the connection to another process is lost ({found[1] if found else _plain(error).split(". ")[0]})'
     return None
 
 

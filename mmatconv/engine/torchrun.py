@@ -81,7 +81,11 @@ def main(argv: list[str]) -> int:
 
 def _explain(error: ChildFailedError, notes: Path) -> int:
     rank, failure = error.get_first_failure()
-    note = _note(notes)
+    # What the others say of a process that was killed is its consequence; the launcher itself ends them by SIGTERM.
+    killed = [(r, f) for r, f in error.failures.items() if f.exitcode < 0 and f.exitcode != -signal.SIGTERM]
+    note = _note(notes, alone=bool(killed))
+    if killed and not note:
+        rank, failure = killed[0]
     if note:
         print(note, file=sys.stderr)
     elif failure.exitcode < 0:
@@ -93,9 +97,13 @@ def _explain(error: ChildFailedError, notes: Path) -> int:
     return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
 
 
-def _note(folder: Path) -> str:
-    """The sentence of the process that spoke first; what others say is mostly its consequence."""
-    notes = sorted(folder.iterdir(), key=lambda path: (path.stat().st_mtime_ns, path.name))
+def _note(folder: Path, alone: bool = False) -> str:
+    """The sentence of the process that spoke first; what others say is mostly its consequence.
+
+    With ``alone``, only of a process that failed by itself.
+    """
+    notes = [path for path in folder.iterdir() if not (alone and path.suffix == report.CONSEQUENCE)]
+    notes.sort(key=lambda path: (path.suffix == report.CONSEQUENCE, path.stat().st_mtime_ns, path.name))
     return notes[0].read_text(encoding='utf-8') if notes else ''
 
 

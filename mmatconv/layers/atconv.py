@@ -69,11 +69,14 @@ class ATConv(nn.Module):
             (B, C, K, K).
         """
         context = CONTEXT_POOLS[self.context_pool](x, self.kernel_size, area)
-        context = self.kernel_proj(context.unsqueeze(-1)).squeeze(-1)
         if takes_triton(x) and (modulation := self.modulation()) is not None:
+            context = self.kernel_proj(context.unsqueeze(-1)).squeeze(-1)
             channels_last = nearest_format(x) == torch.channels_last
             return generate_kernels(context, *modulation, self.kernel_size, channels_last)
-        kernels = self.modulate(self.kernel_gen(self.kernel_act(context)))
+        # Of the parameters' dtype under autocast too: these tensors are small, and every pixel's gradient meets in them.
+        with torch.autocast(x.device.type, enabled=False):
+            context = self.kernel_proj(context.to(self.kernel_proj.weight.dtype).unsqueeze(-1)).squeeze(-1)
+            kernels = self.modulate(self.kernel_gen(self.kernel_act(context)))
         return kernels.unflatten(2, (self.kernel_size, self.kernel_size))
 
     def modulate(self, kernels: Tensor) -> Tensor:
@@ -87,7 +90,6 @@ class ATConv(nn.Module):
 
     def forward(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W), in ``area`` as for a map without the padding around it."""
-        # Under autocast DKM runs in float32, and the operator casts back.
         kernels = self.generate_kernels(x, area)
         value = self.x_proj(x)
         if area is not None:
