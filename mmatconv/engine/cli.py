@@ -11,6 +11,7 @@ from mmengine.runner import Runner as MMEngineRunner
 from mmatconv.checkpoint_reader import trust_checkpoints
 from mmatconv.engine import launch, options, preflight, report
 from mmatconv.engine.configfile import OptionsAction, load_config
+from mmatconv.engine.damaged_files import set_skip
 from mmatconv.engine.nonfinite import ACTIONS, NonFiniteLossHook
 from mmatconv.errors import UserError
 
@@ -69,6 +70,11 @@ def _add_common(parser: Parser, checkpoint: bool = False) -> None:
     parser.add_argument(
         '--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='settings to change in the config'
     )
+    parser.add_argument(
+        '--skip-corrupt',
+        action='store_true',
+        help='skip and count files that cannot be read: training takes another, evaluation leaves them out',
+    )
     add_trust(parser)
     parser.add_argument('--launcher', choices=launch.LAUNCHERS, default='none', help='how the processes were started')
     # torch.distributed.launch, torchrun's predecessor, passes it.
@@ -99,6 +105,8 @@ def _prepare(args: argparse.Namespace) -> tuple[Config, launch.Place]:
     config.launcher = args.launcher
     options.set_work_dir(config, args.work_dir, args.config)
     options.set_loader_defaults(config)
+    if args.skip_corrupt:
+        set_skip(config)
     return config, place
 
 
@@ -125,11 +133,13 @@ def _train(args: argparse.Namespace, progress: report.Progress) -> None:
     options.set_amp(config, args.amp)
     progress.training_dir = config.work_dir
     _join(config, place)
+    from mmatconv.engine.damaged_files import SkippedFilesHook
     from mmatconv.engine.hooks import CheckpointGuardHook, ImageChannelsHook
     from mmatconv.engine.runner import Runner
 
     runner = _build(config, Runner)
     runner.register_hook(ImageChannelsHook())
+    runner.register_hook(SkippedFilesHook())
     _guard_loss(runner, args.nan)
     if config.get('load_from'):
         runner.register_hook(CheckpointGuardHook(config.load_from, exact=bool(config.get('resume'))))
@@ -158,6 +168,7 @@ def _test(args: argparse.Namespace) -> None:
         options.set_visualizer(config)
         preflight.check_show_dir(args.show_dir)
     _join(config, place)
+    from mmatconv.engine.damaged_files import SkippedFilesHook
     from mmatconv.engine.fold import FoldHook
     from mmatconv.engine.hooks import CheckpointGuardHook, ImageChannelsHook
     from mmatconv.engine.results import ShowDirHook, dump_metric
@@ -165,6 +176,7 @@ def _test(args: argparse.Namespace) -> None:
 
     runner = _build(config, TestRunner)
     runner.register_hook(ImageChannelsHook())
+    runner.register_hook(SkippedFilesHook())
     runner.register_hook(CheckpointGuardHook(config.load_from, exact=True))
     if args.fold:
         runner.register_hook(FoldHook())

@@ -11,6 +11,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DATASETS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
@@ -20,6 +21,7 @@ from mmatconv.backbones.base import Backbone
 from mmatconv.checkpoint import refuse_other_sizes
 from mmatconv.engine import report
 from mmatconv.engine.checkpoint_files import write_whole
+from mmatconv.engine.damaged_files import check_skip, guard
 from mmatconv.engine.hooks import SafeCheckpointHook, SyncStatisticsHook
 from mmatconv.engine.loops import EpochLoop, IterationLoop
 from mmatconv.engine.resume import ExactResumeHook, PendingValidationHook
@@ -133,15 +135,27 @@ class Runner(MMEngineRunner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """Builds a data loader.
+        """Builds a data loader; ``skip_corrupt`` says what it does with damaged files, see :mod:`.damaged_files`.
 
         Raises:
             UserError: no image is left, where MMEngine's samplers would wait for ever.
         """
+        skip = None
+        if isinstance(dataloader, dict):
+            dataloader = dict(dataloader)
+            skip = dataloader.pop('skip_corrupt', None)
+            check_skip(skip)
         if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
             # torch refuses both without workers; configs set them for the usual case that there are some.
             dataloader = {key: value for key, value in dataloader.items() if key != 'prefetch_factor'}
             dataloader['persistent_workers'] = False
+        if isinstance(dataloader, dict) and isinstance(dataloader.get('dataset'), dict):
+            # Before the sampler, which asks for the length.
+            dataset = DATASETS.build(dataloader['dataset'])
+            if hasattr(dataset, 'full_init'):
+                dataset.full_init()
+            guard(dataset, skip)
+            dataloader['dataset'] = dataset
         built = MMEngineRunner.build_dataloader(dataloader, seed, diff_rank_seed)
         if hasattr(built.dataset, '__len__') and len(built.dataset) == 0:
             raise UserError(

@@ -21,6 +21,7 @@ DEVICE_FULL = {
 # What OpenMMLab says of the user's data and config: the class of the error, how it begins, and what to do.
 COMPLAINTS = (
     (AssertionError, 'failed to load image', 'the file is no image or is damaged'),
+    (Exception, 'Cannot find valid image after', 'too many files of the data set are damaged'),
     (
         AssertionError,
         'If the mean has 3 values',

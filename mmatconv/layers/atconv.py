@@ -73,7 +73,7 @@ class ATConv(nn.Module):
             context = self.kernel_proj(context.unsqueeze(-1)).squeeze(-1)
             channels_last = nearest_format(x) == torch.channels_last
             return generate_kernels(context, *modulation, self.kernel_size, channels_last)
-        # Of the parameters' dtype under autocast too: these tensors are small, and every pixel's gradient meets in them.
+        # In the dtype of the parameters under autocast too: every pixel's gradient meets in these small tensors.
         with torch.autocast(x.device.type, enabled=False):
             context = self.kernel_proj(context.to(self.kernel_proj.weight.dtype).unsqueeze(-1)).squeeze(-1)
             kernels = self.modulate(self.kernel_gen(self.kernel_act(context)))
