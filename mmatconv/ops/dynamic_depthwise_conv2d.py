@@ -85,7 +85,7 @@ def _check(input: Tensor, kernel: Tensor) -> None:
             'input and kernel must agree in batch and channels, '
             f'but are {tuple(input.shape[:2])} and {tuple(kernel.shape[:2])}.'
         )
-    if 0 in input.shape[-2:]:
+    if input.shape[2] == 0 or input.shape[3] == 0:  # torch 2.1 cannot compile `0 in`
         raise ValueError(f'input must have at least one pixel, but is {tuple(input.shape)}.')
     if not (input.is_floating_point() and kernel.is_floating_point()):
         raise ValueError(f'input and kernel must be floating point, but are {input.dtype} and {kernel.dtype}.')

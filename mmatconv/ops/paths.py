@@ -58,7 +58,7 @@ def _run(
     if reason is None:
         try:
             return on_triton(_triton(input, kernel))
-        except torch.OutOfMemoryError:
+        except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:
             if forced:

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+pytestmark = pytest.mark.newer_torch
 GROUPS = {'values': 'values_and_gradients', 'others': 'not values_and_gradients'}
 
 
