@@ -7,8 +7,7 @@ from . import paths
 from .custom_operator import convolve
 from .grouped import grouped, grouped_in_one_call
 from .reference import reference
-
-_is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # the first versions with a compiler lack it
+from .tracing import is_compiling
 
 
 def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = None) -> Tensor:
@@ -49,7 +48,7 @@ def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = N
         )
     if path == 'reference':
         return reference(input, kernel)
-    if input.device.type in ('cpu', 'meta') and path != 'triton' and not _is_compiling():
+    if input.device.type in ('cpu', 'meta') and path != 'triton' and not is_compiling():
         # The operator costs some 50 us a call and imports torch's compiler: nothing is gained here unless its
         # gradients are better than torch's own.
         differentiated = torch.is_grad_enabled() and (input.requires_grad or kernel.requires_grad)
@@ -57,6 +56,10 @@ def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = N
         if output is not None:
             return output
     return convolve(input, kernel, path)
+
+
+if not hasattr(torch.library, 'custom_op'):  # torch before 2.4 has nothing to show its compiler
+    dynamic_depthwise_conv2d = torch.compiler.disable(dynamic_depthwise_conv2d)
 
 
 def _autocast_dtype(device_type: str) -> torch.dtype | None:

@@ -2,9 +2,12 @@
 
 import torch
 
-_is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # the first versions with a compiler lack it
+if hasattr(torch.compiler, 'is_compiling'):
+    is_compiling = torch.compiler.is_compiling
+else:  # torch before 2.3
+    from torch._dynamo import is_compiling
 
 
 def is_traced() -> bool:
     """Whether torch.compile, torch.export or torch.jit.trace is at work, which see plain operations best."""
-    return _is_compiling() or torch.jit.is_tracing()
+    return is_compiling() or torch.jit.is_tracing()

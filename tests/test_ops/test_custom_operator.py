@@ -51,6 +51,18 @@ def test_one_graph_serves_every_batch_and_map_size(backend, memory_format):
     assert counter.frame_count == 1
 
 
+def test_compiled_values_and_gradients():
+    torch._dynamo.reset()
+    layer = Layer()
+    compiled = torch.compile(layer, backend='aot_eager')
+    for size in SIZES[:2]:
+        x, kernel = make(*size, size=7)
+        output, expected = compiled(x, kernel), layer(x, kernel)
+        torch.testing.assert_close(output, expected)
+        gradients = torch.autograd.grad(output.square().sum(), (x, kernel))
+        torch.testing.assert_close(gradients, torch.autograd.grad(expected.square().sum(), (x, kernel)))
+
+
 @pytest.mark.newer_torch
 @pytest.mark.parametrize('memory_format', FORMATS)
 def test_export_with_dynamic_batch_and_map(memory_format):
