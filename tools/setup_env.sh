@@ -98,7 +98,7 @@ if [ -z "$(find_wheel)" ]; then
   fi
   # -g0: without debug information the wheel is a tenth of the size.
   say "compiling mmcv's ops for $target ($gpu); 13 minutes on 2 cores, [done/all] below"
-  progress() { grep --line-buffered -E '^\[[0-9]+/[0-9]+\]|[Ee]rror' | sed -u -E 's/^(\[[0-9]+\/[0-9]+\]).*\/([^/ ]+)\.o.*/\1 \2/' || true; }
+  progress() { grep --line-buffered -E '^\[[0-9]+/[0-9]+\]|[Ee]rror:' | sed -u -E 's/^(\[[0-9]+\/[0-9]+\]).*\/([^/ ]+)\.o.*/\1 \2/' || true; }
   (cd "$source" && PATH="$(dirname "$python"):$PATH" MMCV_WITH_OPS=1 CFLAGS="-g0 ${CFLAGS:-}" \
     MAX_JOBS=${MAX_JOBS:-$(nproc)} NINJA_STATUS='[%f/%t] ' \
     "$python" setup.py --quiet bdist_wheel --dist-dir "$wheels/dist" 2>&1) \
