@@ -9,9 +9,7 @@ from torch import Tensor
 
 from . import paths
 from .flops import register_flops
-from .gradients import differentiable_gradients
 from .memory_format import empty, nearest_format
-from .reference import reference
 
 
 def _backward_outputs(input: Tensor, kernel: Tensor, with_input: bool, with_kernel: bool) -> tuple[Tensor, Tensor]:
@@ -93,9 +91,7 @@ else:
 
         @staticmethod
         def backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-            needed = ctx.needs_input_grad[:2]
-            if torch.is_grad_enabled():
-                return *differentiable_gradients(reference, ctx.saved_tensors, needed, grad_output), None
-            return *paths.backward(grad_output, *ctx.saved_tensors, *needed, ctx.path), None
+            # torch's own operations all, for there is no Triton for it: they have gradients again.
+            return *paths.backward(grad_output, *ctx.saved_tensors, *ctx.needs_input_grad[:2], ctx.path), None
 
     convolve = _Convolve.apply

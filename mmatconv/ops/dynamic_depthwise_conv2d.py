@@ -7,9 +7,10 @@ from . import paths
 from .custom_operator import convolve
 from .grouped import grouped, grouped_in_one_call
 from .reference import reference
-from .tracing import is_compiling
+from .tracing import is_compiling, opaque_before_custom_operators
 
 
+@opaque_before_custom_operators
 def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = None) -> Tensor:
     """Convolve every channel of every sample with a kernel of its own (equation 11 of arXiv 2510.20092).
 
@@ -58,10 +59,6 @@ def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = N
     return convolve(input, kernel, path)
 
 
-if not hasattr(torch.library, 'custom_op'):  # torch before 2.4 has nothing to show its compiler
-    dynamic_depthwise_conv2d = torch.compiler.disable(dynamic_depthwise_conv2d)
-
-
 def _autocast_dtype(device_type: str) -> torch.dtype | None:
     """The dtype autocast uses on the device, or None outside autocast."""
     if device_type == 'meta':  # torch.is_autocast_enabled raises there
@@ -88,7 +85,7 @@ def _check(input: Tensor, kernel: Tensor) -> None:
             'input and kernel must agree in batch and channels, '
             f'but are {tuple(input.shape[:2])} and {tuple(kernel.shape[:2])}.'
         )
-    if input.shape[2] == 0 or input.shape[3] == 0:  # torch 2.1 cannot compile `0 in`
+    if 0 in input.shape[-2:]:
         raise ValueError(f'input must have at least one pixel, but is {tuple(input.shape)}.')
     if not (input.is_floating_point() and kernel.is_floating_point()):
         raise ValueError(f'input and kernel must be floating point, but are {input.dtype} and {kernel.dtype}.')
