@@ -1,7 +1,7 @@
 # make quickstart   set up, train and evaluate Mask R-CNN with AttNet on generated data
 # make test         set up, lint and run the whole test suite
 # make setup        set up .venv only
-# make test-upstream   set up .venv-upstream with the original OpenMMLab packages and torch 2.1, run the suite's core in it
+# make test-upstream   set up .venv-upstream (original OpenMMLab packages, torch 2.1) and run the core of the suite in it
 # PYTHON=/your/python uses that interpreter as it is and installs nothing.
 
 SHELL := /bin/bash

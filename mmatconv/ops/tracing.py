@@ -23,5 +23,5 @@ def is_traced() -> bool:
 
 
 def opaque_before_custom_operators(function: Callable) -> Callable:
-    """Keep the compiler of torch before 2.4 out of ``function``, which it has no operator for: the graph breaks there."""
+    """Keep the compiler of torch before 2.4 out of ``function``, for want of an operator: its graph breaks there."""
     return function if _disable is None else _disable(function)
