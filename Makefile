@@ -17,7 +17,7 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 # What test-upstream runs: operator, layers, backbones, every config, checkpoints, training and evaluation by the tools.
 CORE := tests/test_ops tests/test_layers tests/test_backbones tests/test_configs.py tests/test_imagenet_configs.py \
 	tests/test_checkpoint.py tests/test_tools/test_train_test.py
-.PHONY: setup quickstart test test-upstream lint clean-quickstart
+.PHONY: setup quickstart test test-upstream lint
 
 setup:
 	@$(SETUP)
