@@ -1,6 +1,7 @@
 # make quickstart   set up, train and evaluate Mask R-CNN with AttNet on generated data
 # make test         set up, lint and run the whole test suite
 # make setup        set up .venv only
+# make test-upstream   set up .venv-upstream (original OpenMMLab packages, torch 2.1) and run the core of the suite in it
 # PYTHON=/your/python uses that interpreter as it is and installs nothing.
 
 SHELL := /bin/bash
@@ -13,7 +14,10 @@ endif
 export PYTHON
 # Tests run in up to four processes of one thread each; a whole file stays in one process.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
-.PHONY: setup quickstart test lint clean-quickstart
+# What test-upstream runs: operator, layers, backbones, every config, checkpoints, training and evaluation by the tools.
+CORE := tests/test_ops tests/test_layers tests/test_backbones tests/test_configs.py tests/test_imagenet_configs.py \
+	tests/test_checkpoint.py tests/test_tools/test_train_test.py
+.PHONY: setup quickstart test test-upstream lint
 
 setup:
 	@$(SETUP)
@@ -27,3 +31,9 @@ lint: setup
 
 test: lint
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
+
+test-upstream: PYTHON := $(CURDIR)/.venv-upstream/bin/python
+test-upstream:
+	@bash tools/setup_env.sh upstream
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile \
+		-m 'not newer_torch' $(CORE)

@@ -128,6 +128,8 @@ def test_file_name_says_what_is_inside(path):
     kind, size = kind_and_size(path)
     backbone = config.model.backbone
     assert backbone.type == BACKBONES[kind]
+    # docs/padding.md; attention has no such option.
+    assert backbone.get('mask_padding', False) == (kind != 'pvt')
     if kind == 'pvt':
         assert backbone.num_layers == PVT_LAYERS[size]
         channels = [64, 128, 320, 512]

@@ -1,24 +1,33 @@
 #!/usr/bin/env bash
-# Makes the tested environment in .venv: pinned packages (requirements/tested.txt) and mmcv with compiled ops.
+# Makes an environment in the project folder: pinned packages and mmcv with compiled ops.
 # Safe to interrupt and to call again: finished steps are skipped, and the mmcv build goes on where it stopped.
 #
-#   bash tools/setup_env.sh            set up .venv in the project folder
+#   bash tools/setup_env.sh            the tested environment: .venv from requirements/tested.txt
+#   bash tools/setup_env.sh upstream   the original OpenMMLab packages on a CPU: .venv-upstream from requirements/upstream.txt
 #   MMATCONV_CACHE=DIR                 where mmcv is built and its wheel kept for other checkouts
 #   FORCE_CUDA=1 or 0                  compile mmcv's ops for the GPU or not; by default where torch sees one
-#   BASE_PYTHON=/usr/bin/python3.11    the interpreter .venv is made from
+#   BASE_PYTHON=/usr/bin/python3.11    the interpreter the environment is made from
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 uv_version=0.13.8
-mmcv_version=2.3.6
-venv=.venv
 cache=${MMATCONV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mmatconv}
 
 say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
 die() { printf '[setup] error: %s\n' "$*" >&2; exit 1; }
 
+case ${1:-tested} in
+  tested) venv=.venv pins=requirements/tested.txt mmcv_pin=requirements/mmcv.txt newest_python=12 ;;
+  upstream)
+    venv=.venv-upstream pins=requirements/upstream.txt mmcv_pin=requirements/mmcv-upstream.txt newest_python=11
+    : "${FORCE_CUDA:=0}"
+    ;;
+  *) die "there is no environment '$1'; name tested or upstream" ;;
+esac
+mmcv_version=$(sed -n 's/.*mmcv==\([0-9.]*\).*/\1/p' "$mmcv_pin")
+
 # The stamp names everything the environment was made from; an equal stamp means there is nothing to do.
-stamp_text=$(cat requirements/tested.txt requirements/mmcv.txt tools/setup_env.sh | sha256sum | cut -d' ' -f1)
+stamp_text=$(cat "$pins" "$mmcv_pin" tools/setup_env.sh | sha256sum | cut -d' ' -f1)
 if [ -f "$venv/.complete" ] && [ "$(cat "$venv/.complete")" = "$stamp_text" ] && [ -x "$venv/bin/python" ]; then
   exit 0
 fi
@@ -27,13 +36,13 @@ rm -f "$venv/.complete"
 base_python=${BASE_PYTHON:-}
 if [ -z "$base_python" ]; then
   for candidate in python3.11 python3 python3.12 python3.10; do
-    if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null; then
+    if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, int(sys.argv[1])))' "$newest_python" 2>/dev/null; then
       base_python=$candidate
       break
     fi
   done
 fi
-[ -n "$base_python" ] || die "no Python 3.10 to 3.12 found; install Python 3.11 or name one with BASE_PYTHON=/path/to/python"
+[ -n "$base_python" ] || die "no Python 3.10 to 3.$newest_python found; install Python 3.11 or name one with BASE_PYTHON=/path/to/python"
 for tool in g++ git; do
   command -v "$tool" >/dev/null || die "$tool is missing; install it (Debian: apt-get install $tool) and call again"
 done
@@ -51,7 +60,7 @@ fi
 
 say "installing the pinned packages (about 5 GB on a machine that has none of them cached)"
 # --no-deps: the file is complete, and what it leaves out on purpose (override.in) must not come back.
-"$uv" pip install --python "$python" --no-deps --requirement requirements/tested.txt
+"$uv" pip install --python "$python" --no-deps --requirement "$pins"
 
 # One wheel for each combination that changes the binary.
 target=$("$python" -c 'import sys, torch; print(f"cp{sys.version_info[0]}{sys.version_info[1]}-torch{torch.__version__}")')
@@ -66,9 +75,10 @@ if [ "$gpu" = gpu ]; then
   export FORCE_CUDA=1
 else
   unset FORCE_CUDA
+  export CUDA_VISIBLE_DEVICES=  # mmcv's setup.py also asks torch for a GPU
 fi
 wheels=$cache/mmcv-$mmcv_version-$target-$gpu
-find_wheel() { find "$wheels" -maxdepth 1 -name 'onedl_mmcv-*.whl' 2>/dev/null | head -n 1; }
+find_wheel() { find "$wheels" -maxdepth 1 -name '*mmcv-*.whl' 2>/dev/null | head -n 1; }
 
 if [ -z "$(find_wheel)" ]; then
   mkdir -p "$wheels"
@@ -81,20 +91,20 @@ if [ -z "$(find_wheel)" ]; then
     say "fetching the mmcv $mmcv_version sources"
     rm -rf "$source" "$wheels/sdist"
     "$python" -m pip download --quiet --no-deps --no-build-isolation --no-binary :all: --require-hashes \
-      --requirement requirements/mmcv.txt --dest "$wheels/sdist"
+      --requirement "$mmcv_pin" --dest "$wheels/sdist"
     mkdir -p "$wheels/unpack"
     tar -xzf "$wheels"/sdist/*.tar.gz -C "$wheels/unpack" --strip-components 1
     mv "$wheels/unpack" "$source"
   fi
   # -g0: without debug information the wheel is a tenth of the size.
   say "compiling mmcv's ops for $target ($gpu); 13 minutes on 2 cores, [done/all] below"
-  progress() { grep --line-buffered -E '^\[[0-9]+/[0-9]+\]|[Ee]rror' | sed -u -E 's/^(\[[0-9]+\/[0-9]+\]).*\/([^/ ]+)\.o.*/\1 \2/' || true; }
+  progress() { grep --line-buffered -E '^\[[0-9]+/[0-9]+\]|[Ee]rror:' | sed -u -E 's/^(\[[0-9]+\/[0-9]+\]).*\/([^/ ]+)\.o.*/\1 \2/' || true; }
   (cd "$source" && PATH="$(dirname "$python"):$PATH" MMCV_WITH_OPS=1 CFLAGS="-g0 ${CFLAGS:-}" \
     MAX_JOBS=${MAX_JOBS:-$(nproc)} NINJA_STATUS='[%f/%t] ' \
     "$python" setup.py --quiet bdist_wheel --dist-dir "$wheels/dist" 2>&1) \
     | tee "$wheels/build.log" | progress \
     || die "compiling mmcv failed or was interrupted; call again to go on, the log is $wheels/build.log"
-  mv "$wheels"/dist/onedl_mmcv-*.whl "$wheels/" || die "compiling mmcv made no wheel; the log is $wheels/build.log"
+  mv "$wheels"/dist/*mmcv-*.whl "$wheels/" || die "compiling mmcv made no wheel; the log is $wheels/build.log"
   rm -rf "$source" "$wheels/dist" "$wheels/sdist"
 fi
 "$uv" pip install --python "$python" --no-deps "$(find_wheel)"

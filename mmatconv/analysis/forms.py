@@ -4,6 +4,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from ..backbones.base import Backbone
+from ..backbones.padding_guard import set_current_area
 from ..errors import UserError
 
 # RoIs a two-stage detector is counted on: proposals for the box heads, kept boxes for the mask heads.
@@ -52,6 +54,10 @@ def prepare(model: nn.Module, size: tuple[int, int]) -> nn.Module:
         UserError: It is no detector, segmentor or classifier.
     """
     default_size(model)
+    for module in model.modules():
+        if isinstance(module, Backbone):  # whole images: nothing is masked
+            module.mask_padding = False
+    set_current_area(None)
     if is_two_stage(model):
         model.forward = partial(_forward_two_stage, model)
     elif 'BaseDetector' in [kind.__name__ for kind in type(model).__mro__]:

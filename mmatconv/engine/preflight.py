@@ -124,7 +124,7 @@ def check_annotation_files(config: Config, loaders: list[str], evaluator: str) -
             options = wanted.setdefault(metric['ann_file'], dict(where=evaluator))
             options['labels'] = not metric.get('format_only')
     for file, options in wanted.items():
-        if _is_local(file):
+        if is_local(file):
             check_coco(os.path.expanduser(file), **options)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..ops.context_to_kernel import context_pool
 from ..ops.grouped import is_channels_last
 from ..ops.paths import takes_triton
-from ..ops.tracing import is_compiled, is_traced
+from ..ops.tracing import is_compiling, is_traced
 from ..ops.valid_area import ValidArea
 
 
@@ -32,11 +32,11 @@ def flat_pool(x: Tensor, kernel_size: int, area: ValidArea | None = None) -> Ten
     if takes_triton(x):
         return context_pool(x, kernel_size, grid=False)
     bins = kernel_size * kernel_size
-    if not is_channels_last(x) and not is_compiled():
+    if not is_channels_last(x) and not is_compiling():
         return F.adaptive_avg_pool1d(x.flatten(2), bins)
     # Flattening the pixels of a channels_last map for adaptive_avg_pool1d would copy it.
     pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
-    if not is_compiled() and (is_traced() or not (torch.is_grad_enabled() and x.requires_grad)):
+    if not is_compiling() and (is_traced() or not (torch.is_grad_enabled() and x.requires_grad)):
         count = pixels.shape[1]
         runs = [pixels[:, i * count // bins : -(-(i + 1) * count // bins)].mean(1) for i in range(bins)]
         return torch.stack(runs, dim=2)

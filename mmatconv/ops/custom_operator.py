@@ -90,8 +90,8 @@ else:
             return paths.forward(input, kernel, path)
 
         @staticmethod
-        @torch.autograd.function.once_differentiable
         def backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+            # torch's own operations all, for there is no Triton for it: they have gradients again.
             return *paths.backward(grad_output, *ctx.saved_tensors, *ctx.needs_input_grad[:2], ctx.path), None
 
     convolve = _Convolve.apply

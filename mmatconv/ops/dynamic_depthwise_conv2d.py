@@ -7,10 +7,10 @@ from . import paths
 from .custom_operator import convolve
 from .grouped import grouped, grouped_in_one_call
 from .reference import reference
+from .tracing import is_compiling, opaque_before_custom_operators
 
-_is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # the first versions with a compiler lack it
 
-
+@opaque_before_custom_operators
 def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = None) -> Tensor:
     """Convolve every channel of every sample with a kernel of its own (equation 11 of arXiv 2510.20092).
 
@@ -49,7 +49,7 @@ def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = N
         )
     if path == 'reference':
         return reference(input, kernel)
-    if input.device.type in ('cpu', 'meta') and path != 'triton' and not _is_compiling():
+    if input.device.type in ('cpu', 'meta') and path != 'triton' and not is_compiling():
         # The operator costs some 50 us a call and imports torch's compiler: nothing is gained here unless its
         # gradients are better than torch's own.
         differentiated = torch.is_grad_enabled() and (input.requires_grad or kernel.requires_grad)

@@ -93,7 +93,7 @@ def _attempt(
     if reason is None:
         try:
             return on_triton()
-        except torch.OutOfMemoryError:
+        except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:
             if forced:

@@ -75,6 +75,8 @@ class ValidArea:
         Returns:
             (B, C, H, W).
         """
+        if self.listed is not None and not is_traced():
+            return _Extend.apply(x, self.listed)
         batch, _, height, width = x.shape
         rows, columns = (torch.arange(side, device=x.device) for side in (height, width))
         rows = torch.minimum(rows, self.sizes[:, :1].to(x.device) - 1)[:, :, None]
@@ -104,6 +106,26 @@ class _Zero(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         # Differentiable as well: the second derivative takes the same way.
         return _Zero.apply(grad, ctx.sizes, False), None, None
+
+
+class _Extend(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, sizes: list[list[int]]) -> Tensor:
+        ctx.sizes = sizes
+        output = x.clone()
+        for sample, (height, width) in zip(output, sizes):
+            sample[:, height:] = sample[:, height - 1 : height]
+            sample[:, :, width:] = sample[:, :, width - 1 : width]
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        grad = grad.clone()
+        for sample, (height, width) in zip(grad, ctx.sizes):
+            sample[:, :, width - 1] += sample[:, :, width:].sum(2)
+            sample[:, height - 1] += sample[:, height:].sum(1)
+        return zero_outside_(grad, ctx.sizes), None
 
 
 def find_valid_area(images: Tensor) -> ValidArea | None:

@@ -179,7 +179,19 @@ class TestValidArea:
     def test_extending_repeats_the_last_valid_pixels(self):
         x = torch.arange(12.0).view(1, 1, 3, 4)
         expected = [[0, 1, 1, 1], [4, 5, 5, 5], [4, 5, 5, 5]]
-        assert ValidArea(torch.tensor([[2, 2]]), (3, 4)).extend(x)[0, 0].tolist() == expected
+        for listed in (None, [[2, 2]]):
+            assert ValidArea(torch.tensor([[2, 2]]), (3, 4), listed).extend(x)[0, 0].tolist() == expected
+
+    def test_gradients_of_extending(self):
+        sizes = [[2, 3], [3, 1]]
+        x = torch.randn(2, 2, 3, 4, dtype=torch.float64, requires_grad=True)
+        weight = torch.randn_like(x)
+        gradients = []
+        for listed in (None, sizes):
+            (ValidArea(torch.tensor(sizes), (3, 4), listed).extend(x) * weight).sum().backward()
+            gradients.append(x.grad)
+            x.grad = None
+        torch.testing.assert_close(*gradients, rtol=0, atol=1e-14)
 
     @pytest.mark.parametrize('inplace', [False, True])
     def test_zeros_have_no_gradient_of_any_order(self, inplace):

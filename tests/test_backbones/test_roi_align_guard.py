@@ -68,8 +68,9 @@ def guard_taken_out():
         RoIAlignFunction.forward = staticmethod(guarded)
 
 
-# Formats change the order of float32 sums: 1e-6 of a loss here. Misread maps change losses by 1e-2 and more.
-TOLERANCE = 1e-4
+# Formats change the order of float32 sums: 1e-6 of a loss here, 1e-4 where two proposals of nearly equal score change
+# places. Misread maps change losses by 1e-2 and more.
+TOLERANCE = 5e-4
 
 
 @pytest.mark.parametrize('backbone', BACKBONES)

@@ -21,7 +21,7 @@ def test_unknown_option_lists_what_exists(kind):
     own = 'arch, merging, token_mixer' if kind == 'ATConvSwin' else 'arch, token_mixer'
     assert sentence == (
         f"{kind} has no option 'kernel_sizes'; it has {own}, context_pool, in_channels, out_indices, frozen_stages, "
-        'norm_eval, drop_path_rate, with_cp, out_norm, gap_before_final_norm, init, init_cfg'
+        'norm_eval, drop_path_rate, with_cp, out_norm, gap_before_final_norm, mask_padding, init, init_cfg'
     )
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
-from torch.library import opcheck
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmatconv.ops import dynamic_depthwise_conv2d
+from mmatconv.ops.custom_operator import convolve
 from mmatconv.ops.memory_format import empty, nearest_format
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -30,6 +30,7 @@ def make(batch, height, width, memory_format=torch.contiguous_format, channels=4
     return x.contiguous(memory_format=memory_format).requires_grad_(), kernel.requires_grad_()
 
 
+@pytest.mark.newer_torch
 @pytest.mark.parametrize('memory_format', FORMATS)
 @pytest.mark.parametrize('backend', ['aot_eager', 'inductor'])
 def test_one_graph_serves_every_batch_and_map_size(backend, memory_format):
@@ -50,6 +51,19 @@ def test_one_graph_serves_every_batch_and_map_size(backend, memory_format):
     assert counter.frame_count == 1
 
 
+def test_compiled_values_and_gradients():
+    torch._dynamo.reset()
+    layer = Layer()
+    compiled = torch.compile(layer, backend='aot_eager')
+    for size in SIZES[:2]:
+        x, kernel = make(*size, size=7)
+        output, expected = compiled(x, kernel), layer(x, kernel)
+        torch.testing.assert_close(output, expected)
+        gradients = torch.autograd.grad(output.square().sum(), (x, kernel))
+        torch.testing.assert_close(gradients, torch.autograd.grad(expected.square().sum(), (x, kernel)))
+
+
+@pytest.mark.newer_torch
 @pytest.mark.parametrize('memory_format', FORMATS)
 def test_export_with_dynamic_batch_and_map(memory_format):
     batch, height, width = (torch.export.Dim(name) for name in ('batch', 'height', 'width'))
@@ -63,6 +77,7 @@ def test_export_with_dynamic_batch_and_map(memory_format):
         torch.testing.assert_close(program.module()(x, kernel), Layer()(x, kernel))
 
 
+@pytest.mark.newer_torch
 def test_reference_stays_plain_operations_in_an_export():
     class Plain(nn.Module):
         def forward(self, x, kernel):
@@ -72,6 +87,7 @@ def test_reference_stays_plain_operations_in_an_export():
     assert all('mmatconv' not in str(node.target) for node in program.graph.nodes)
 
 
+@pytest.mark.newer_torch
 @pytest.mark.parametrize('memory_format', FORMATS)
 @pytest.mark.parametrize('shape', [(1, 1, 1, 1), (2, 3, 1, 17), (1, 4, 5, 3), (2, 1, 6, 4), (2, 4, 1, 1), (1, 4, 3, 1)])
 def test_fakes_have_the_strides_of_the_real_results(shape, memory_format):
@@ -84,22 +100,24 @@ def test_fakes_have_the_strides_of_the_real_results(shape, memory_format):
     assert grad_kernel.stride() == empty(kernel.shape, x, nearest_format(x)).stride()
 
 
+@pytest.mark.newer_torch
 @pytest.mark.parametrize('memory_format', FORMATS)
 def test_is_a_sound_operator(memory_format):
     x, kernel = make(3, 7, 6, memory_format)
-    opcheck(OPS.dynamic_depthwise_conv2d, (x, kernel, 'auto'))
+    torch.library.opcheck(OPS.dynamic_depthwise_conv2d, (x, kernel, 'auto'))
     for wanted in ((True, True), (False, True), (True, False)):
         gradient = torch.ones_like(x).requires_grad_()
-        opcheck(OPS.dynamic_depthwise_conv2d_backward, (gradient, x, kernel, *wanted, 'auto'))
+        torch.library.opcheck(OPS.dynamic_depthwise_conv2d_backward, (gradient, x, kernel, *wanted, 'auto'))
 
 
 @pytest.mark.parametrize('path', ['auto', 'grouped'])
 def test_gradients_of_gradients(path):
     x, kernel = make(2, 3, 4, channels=2, dtype=torch.float64)
-    assert torch.autograd.gradgradcheck(lambda *args: OPS.dynamic_depthwise_conv2d(*args, path), (x, kernel))
+    assert torch.autograd.gradgradcheck(lambda *args: convolve(*args, path), (x, kernel))
     assert torch.autograd.gradgradcheck(lambda *args: dynamic_depthwise_conv2d(*args, path=path), (x, kernel))
 
 
+@pytest.mark.newer_torch
 def test_flops_are_two_for_a_multiply_add():
     x, kernel = make(2, 6, 8)
     multiply_adds = x.numel() * 9
@@ -120,10 +138,9 @@ OLD_TORCH = """
 import importlib, importlib.util, torch
 importlib.util.find_spec = lambda name: None  # no MMEngine, which takes long to import and needs what is removed here
 from mmatconv.ops import custom_operator, reference
-custom_op = torch.library.custom_op
-del torch.library.custom_op
+removed = {name: vars(torch.library).pop(name) for name in ('custom_op',) if hasattr(torch.library, name)}
 importlib.reload(custom_operator)
-torch.library.custom_op = custom_op
+vars(torch.library).update(removed)
 x = torch.randn(2, 3, 20, 24, dtype=torch.float64, requires_grad=True)
 kernel = torch.randn(2, 3, 7, 7, dtype=torch.float64, requires_grad=True)
 output = custom_operator.convolve(x, kernel, 'auto')
@@ -131,6 +148,8 @@ expected = reference(x, kernel)
 torch.testing.assert_close(output, expected)
 gradients = torch.autograd.grad(output.square().sum(), (x, kernel))
 torch.testing.assert_close(gradients, torch.autograd.grad(expected.square().sum(), (x, kernel)))
+small = x[..., :3, :4].detach().requires_grad_(), kernel[..., :3, :3].detach().requires_grad_()
+assert torch.autograd.gradgradcheck(lambda *args: custom_operator.convolve(*args, 'auto'), small)
 print(type(output.grad_fn).__name__)
 """
 

@@ -82,6 +82,7 @@ def test_forced_triton_needs_a_gpu(case):
         dynamic_depthwise_conv2d(*case, path='triton')
 
 
+@pytest.mark.newer_torch
 @pytest.mark.parametrize(
     ('size', 'dtype', 'named'), [(9, torch.float32, 'kernel size is 9'), (3, torch.float8_e5m2, 'torch.float8_e5m2')]
 )
@@ -113,6 +114,7 @@ def on_gpu(case, failure):
     return result, [str(warning.message) for warning in caught]
 
 
+@pytest.mark.newer_torch
 def test_falls_back_with_one_warning_for_each_cause(case):
     result, messages = on_gpu(case, RuntimeError('no C compiler\nand more'))
     assert result == 'grouped'
@@ -158,11 +160,13 @@ def test_what_failed_is_not_tried_again(case):
     assert (result, messages) == ('grouped', [])
 
 
+@pytest.mark.newer_torch
 def test_lack_of_memory_is_no_reason_to_fall_back(case):
-    with pytest.raises(torch.OutOfMemoryError):
-        on_gpu(case, torch.OutOfMemoryError('full'))
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        on_gpu(case, torch.cuda.OutOfMemoryError('full'))
 
 
+@pytest.mark.newer_torch
 def test_forced_kernels_that_fail_say_so(case):
     with pytest.raises(RuntimeError, match='no C compiler'):
         paths._run(OnGPU(case[0]), case[1], 'triton', lambda module: 1 / 0 if module is None else fail(), lambda: None)

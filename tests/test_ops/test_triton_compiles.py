@@ -5,7 +5,10 @@ import os
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.newer_torch
 def test_kernels_of_3x3_compile_without_spills_and_load_vectors():
     environment = {name: value for name, value in os.environ.items() if name != 'TRITON_INTERPRET'}
     script = [sys.executable, 'tests/test_ops/compile_kernels.py', '--json']

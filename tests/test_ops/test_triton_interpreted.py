@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+pytestmark = pytest.mark.newer_torch
 GROUPS = {
     'values': ('test_triton.py', 'values_and_gradients'),
     'others': ('test_triton.py', 'not values_and_gradients'),
