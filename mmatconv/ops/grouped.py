@@ -109,7 +109,8 @@ def _parts(x: Tensor, memory_format: torch.memory_format) -> list[slice]:
     limit = CALL_ELEMENTS if memory_format == torch.channels_last else CONTIGUOUS_ELEMENTS
     if memory_format == torch.channels_last and elements <= CACHED_ELEMENTS and elements >= OWN_CALL_ELEMENTS * batch:
         limit = OWN_CALL_ELEMENTS
-    if elements <= limit or x.device.type != 'cpu':
+    too_large = memory_format == torch.contiguous_format and elements >= CONTIGUOUS_ELEMENTS * batch
+    if elements <= limit or too_large or x.device.type != 'cpu':
         return [slice(0, batch)]
     step = max(1, min(limit, CALL_ELEMENTS) * batch // elements)
     return [slice(first, first + step) for first in range(0, batch, step)]

@@ -48,5 +48,5 @@ def plot(outcomes: Sequence[Outcome], path: str | Path, footer: str) -> None:
         subtitle = f'{setting.mode}, batch {setting.batch}, {setting.dtype}, {setting.memory_format}'
         latency.set_title(f'{group[0].case.model}: {subtitle}', fontsize=10, loc='left')
         memory.legend(fontsize=8)
-    figure.text(0.005, -0.02, footer, fontsize=7)
+    figure.text(0.005, -0.02, footer, fontsize=7, va='top')
     figure.savefig(path, dpi=130, bbox_inches='tight')
