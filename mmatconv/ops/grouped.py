@@ -13,6 +13,8 @@ __all__ = ['grouped', 'grouped_backward', 'grouped_in_one_call', 'is_channels_la
 # These and the choices below were measured: docs/operator.md.
 CALL_ELEMENTS = 2**20
 CONTIGUOUS_ELEMENTS = 2**22
+# Contiguous samples of this size gain nothing from calls of their own.
+LARGE_SAMPLE = 2**22
 # In channels_last a sample of this size gets a call of its own, without the copies, in a batch that the cache holds.
 OWN_CALL_ELEMENTS, CACHED_ELEMENTS = 2**17, 2**21
 # Pixels of a map that is too small for what channels_last saves.
@@ -109,7 +111,7 @@ def _parts(x: Tensor, memory_format: torch.memory_format) -> list[slice]:
     limit = CALL_ELEMENTS if memory_format == torch.channels_last else CONTIGUOUS_ELEMENTS
     if memory_format == torch.channels_last and elements <= CACHED_ELEMENTS and elements >= OWN_CALL_ELEMENTS * batch:
         limit = OWN_CALL_ELEMENTS
-    too_large = memory_format == torch.contiguous_format and elements >= CONTIGUOUS_ELEMENTS * batch
+    too_large = memory_format == torch.contiguous_format and elements >= LARGE_SAMPLE * batch
     if elements <= limit or too_large or x.device.type != 'cpu':
         return [slice(0, batch)]
     step = max(1, min(limit, CALL_ELEMENTS) * batch // elements)
