@@ -8,6 +8,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from mmatconv import ATConvPVT, ATConvSwin, AttNet
 
+# torch 2.1 breaks the graph at every operator.
+pytestmark = pytest.mark.newer_torch
 SIZES = [(2, 40, 64), (3, 64, 40), (2, 65, 33), (5, 48, 48), (1, 40, 40), (7, 38, 70)]
 
 

@@ -116,6 +116,7 @@ def test_under_autocast():
                 assert output.isfinite().all()
 
 
+@pytest.mark.newer_torch
 @pytest.mark.parametrize('form', ['AttNet', 'ATConvSwin-linear'])
 def test_compiled_with_one_graph_for_padded_and_whole_images(form):
     torch._dynamo.reset()
