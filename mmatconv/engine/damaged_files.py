@@ -164,7 +164,7 @@ class SkippedFilesHook(Hook):
         self.after_train_iter(runner)
         for part in all_gather_object(list(self.named)):
             self._name(part, 'another is taken in its place', runner.logger)
-        runner.logger.warning(f'{len(self.named)} damaged files skipped in training so far')
+        runner.logger.info(f'Epoch {runner.epoch + 1}: damaged files skipped so far: {len(self.named)}')
 
     def after_train(self, runner: Runner) -> None:
         """Removes the list."""
@@ -189,7 +189,7 @@ class SkippedFilesHook(Hook):
             record.unlink()
             self._name(left_out, 'it is left out of the evaluation', logger)
             if left_out:
-                logger.warning(f'{len(left_out)} damaged files left out: the score is over {len(dataset)} images only')
+                logger.warning(f'damaged files left out: {len(left_out)}; the score is over {len(dataset)} images only')
         ids = [leaf.get_data_info(i).get('img_id') for leaf in leaves(dataset) for i in range(len(leaf))]
         for metric in evaluator.metrics:
             # COCO's metric would count objects of these images as missed.

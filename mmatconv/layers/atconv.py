@@ -68,14 +68,15 @@ class ATConv(nn.Module):
         Returns:
             (B, C, K, K).
         """
-        context = CONTEXT_POOLS[self.context_pool](x, self.kernel_size, area)
+        pool = CONTEXT_POOLS[self.context_pool]
         if takes_triton(x) and (modulation := self.modulation()) is not None:
-            context = self.kernel_proj(context.unsqueeze(-1)).squeeze(-1)
+            context = self.kernel_proj(pool(x, self.kernel_size, area).unsqueeze(-1)).squeeze(-1)
             channels_last = nearest_format(x) == torch.channels_last
             return generate_kernels(context, *modulation, self.kernel_size, channels_last)
-        # In the dtype of the parameters under autocast too: every pixel's gradient meets in these small tensors.
+        # In the parameters' dtype under autocast too: statistics of a map, and the sum of its pixels' gradients.
         with torch.autocast(x.device.type, enabled=False):
-            context = self.kernel_proj(context.to(self.kernel_proj.weight.dtype).unsqueeze(-1)).squeeze(-1)
+            context = pool(x.to(self.kernel_proj.weight.dtype), self.kernel_size, area)
+            context = self.kernel_proj(context.unsqueeze(-1)).squeeze(-1)
             kernels = self.modulate(self.kernel_gen(self.kernel_act(context)))
         return kernels.unflatten(2, (self.kernel_size, self.kernel_size))
 
