@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..ops import dynamic_depthwise_conv2d
+from ..ops.autocast import outside_autocast
 from ..ops.context_to_kernel import generate_kernels
 from ..ops.memory_format import nearest_format
 from ..ops.paths import takes_triton
@@ -74,7 +75,7 @@ class ATConv(nn.Module):
             channels_last = nearest_format(x) == torch.channels_last
             return generate_kernels(context, *modulation, self.kernel_size, channels_last)
         # In the parameters' dtype under autocast too: statistics of a map, and the sum of its pixels' gradients.
-        with torch.autocast(x.device.type, enabled=False):
+        with outside_autocast(x):
             context = pool(x.to(self.kernel_proj.weight.dtype), self.kernel_size, area)
             context = self.kernel_proj(context.unsqueeze(-1)).squeeze(-1)
             kernels = self.modulate(self.kernel_gen(self.kernel_act(context)))

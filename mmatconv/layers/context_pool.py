@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ops.autocast import outside_autocast
 from ..ops.context_to_kernel import context_pool
 from ..ops.grouped import is_channels_last
 from ..ops.paths import takes_triton
@@ -48,7 +49,7 @@ def flat_pool(x: Tensor, kernel_size: int, area: ValidArea | None = None) -> Ten
 
 def _average(membership: Tensor, length: Tensor, pixels: Tensor) -> Tensor:
     """(B, bins, N), (B, bins, 1) or (bins, 1), and (B, N, C) -> (B, C, bins)."""
-    with torch.autocast(pixels.device.type, enabled=False):  # statistics stay in float32
+    with outside_autocast(pixels):
         return (torch.bmm(membership, pixels) / length).to(pixels.dtype).transpose(1, 2)
 
 
