@@ -133,6 +133,9 @@ def test_more_processes_than_gpus(monkeypatch, capfd):
 @pytest.mark.parametrize(('count', 'backend'), [(0, 'gloo'), (2, 'nccl')])
 def test_group_is_made_for_the_device(monkeypatch, count, backend):
     gpus(monkeypatch, count)
+    monkeypatch.setenv('MASTER_ADDR', 'localhost')
+    monkeypatch.delenv('GLOO_SOCKET_IFNAME', raising=False)
+    monkeypatch.setattr(launch, '_end_with_launcher', lambda: None)
     calls, devices = [], []
     monkeypatch.setattr(torch.distributed, 'init_process_group', lambda *args, **kwargs: calls.append((args, kwargs)))
     monkeypatch.setattr(torch.cuda, 'set_device', devices.append)
