@@ -1,5 +1,6 @@
 # make quickstart   set up, train and evaluate Mask R-CNN with AttNet on generated data
 # make test         set up, lint and run the whole test suite
+# make soak         the tests that take minutes each
 # make setup        set up .venv only
 # make test-upstream   set up .venv-upstream (original OpenMMLab packages, torch 2.1) and run the core of the suite in it
 # PYTHON=/your/python uses that interpreter as it is and installs nothing.
@@ -17,7 +18,11 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 # What test-upstream runs: operator, layers, backbones, every config, checkpoints, training and evaluation by the tools.
 CORE := tests/test_ops tests/test_layers tests/test_backbones tests/test_configs.py tests/test_imagenet_configs.py \
 	tests/test_checkpoint.py tests/test_tools/test_train_test.py
-.PHONY: setup quickstart test test-upstream lint
+# Long runs, some minutes.
+soak: setup
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest -m soak -rP
+
+.PHONY: soak setup quickstart test test-upstream lint
 
 setup:
 	@$(SETUP)

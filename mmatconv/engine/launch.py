@@ -102,7 +102,7 @@ def start(launcher: str, place: Place, dist_cfg: dict) -> None:
         backend = 'gloo'
         torch.set_num_threads(share_threads(place.local_world_size))
     if backend == 'gloo':
-        choose_gloo_interface(os.environ['MASTER_ADDR'])
+        choose_gloo_interface(os.environ.get('MASTER_ADDR', 'localhost'))
     # Gradients of depthwise kernels come in strides of their own; torch says so at length, and copies them once a step.
     warnings.filterwarnings('ignore', message='Grad strides do not match bucket view strides')
     try:

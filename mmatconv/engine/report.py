@@ -120,7 +120,7 @@ def _others_failed() -> bool:
     return (
         bool(folder)
         and dist.is_initialized()
-        and any(path.name != os.environ['RANK'] for path in Path(folder).iterdir())
+        and any(path.name != os.environ['RANK'] and path.suffix != CONSEQUENCE for path in Path(folder).iterdir())
     )
 
 

@@ -1,12 +1,13 @@
 """MMEngine's Runner, made to work without GPUs and to lose nothing."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import master_only
+from mmengine.dist import get_world_size, master_only
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
@@ -124,10 +125,16 @@ class Runner(MMEngineRunner):
         return logger
 
     def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:
-        """Builds the evaluator; processes pass their results on in the log folder, not in the current folder."""
+        """Builds the evaluator; processes pass their results on in the log folder, not in the current folder.
+
+        Those of several machines, which may share no disk, do so through the process group.
+        """
         built = super().build_evaluator(evaluator)
+        several = get_world_size() > int(os.environ.get('LOCAL_WORLD_SIZE', get_world_size()))
         for metric in built.metrics:
-            if getattr(metric, 'collect_device', None) == 'cpu' and metric.collect_dir is None:
+            if several and getattr(metric, 'collect_dir', None) is None:
+                metric.collect_device = 'gpu'  # MMEngine's word for it; gloo carries it as well
+            elif getattr(metric, 'collect_device', None) == 'cpu' and metric.collect_dir is None:
                 metric.collect_dir = str(Path(self.log_dir, 'collect'))
         return built
 
