@@ -58,8 +58,8 @@ def loss_of(model, images, dtype):
     return F.cross_entropy(logits.float(), torch.zeros(len(images), dtype=torch.long))
 
 
-# A known limit, its cause not found yet: for a batch that is black as a whole, the gradient of the stem's first
-# weight is NaN in float16 at scales down to 0.25 (bfloat16 and float32: finite). Only the forward pass is asserted there.
+# A known limit, its cause not found yet: for a batch that is black as a whole, the gradient of the stem's first weight
+# is NaN in float16 at scales down to 0.25 (bfloat16 and float32: finite). Only the forward pass is asserted there.
 FORWARD_ONLY = ('zeros', 'float16')
 
 
