@@ -26,7 +26,7 @@ FIRST_SCALE, LEAST_SCALE = 2.0**16, 2.0**4
 
 @pytest.fixture
 def model():
-    """T4 with an eighth of its channels and a fifth of its depth."""
+    """The structure of T4 with 16 to 96 channels and a fifth of its depth."""
     torch.manual_seed(0)
     backbone = AttNet(
         dict(depths=[1, 2, 3, 1], dims=[16, 24, 48, 96], exp_rates=2),
