@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmatconv.engine.cli import test
+from mmatconv.engine.launch import leave
 
 if __name__ == '__main__':
-    sys.exit(test())
+    leave(test())

@@ -11,7 +11,6 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from ..backbones.base import Backbone
 from ..checkpoint import compare, state_dict_of
 from ..checkpoint_reader import read_checkpoint
 from ..errors import UserError
@@ -64,12 +63,13 @@ def load_model(config: Config, checkpoint: str, mask_padding: bool) -> nn.Module
     Raises:
         UserError: Its backbone is none of ours, or the weights do not fit.
     """
+    kind = str(config.model.backbone.type)
+    if kind.rpartition('.')[2] not in ('AttNet', 'ATConvPVT', 'ATConvSwin'):
+        raise UserError(f'the study needs a backbone of mmatconv, but the config has {kind}; choose another config.')
     config = config.copy()
     config.model.backbone.update(mask_padding=mask_padding, init_cfg=None)
     with quiet():
         model = build(config, 'cpu').eval()
-    if not isinstance(model.backbone, Backbone):
-        raise UserError(f'the study needs a backbone of mmatconv, but the config has {type(model.backbone).__name__}.')
     state = state_dict_of(read_checkpoint(checkpoint))
     if not (fit := compare(model.state_dict(), state)).fits:
         raise UserError(f"checkpoint '{checkpoint}' does not fit the config: {fit.summary()}.")

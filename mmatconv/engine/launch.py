@@ -4,6 +4,7 @@ MMEngine's own launcher calls torch.cuda.set_device first and dies on a machine 
 before the Runner is built is respected by MMEngine, so it is made here.
 """
 
+import atexit
 import contextlib
 import ctypes
 import datetime
@@ -13,8 +14,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import warnings
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -120,6 +123,19 @@ def stop() -> None:
     """Leaves the process group; NCCL warns about processes that end without."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def leave(status: int) -> NoReturn:
+    """Ends a tool's process; one of several without the interpreter's own way out.
+
+    Threads that torch's process groups leave behind have been seen to abort a process, or to keep it, on that way.
+    """
+    if 'WORLD_SIZE' not in os.environ:
+        sys.exit(status)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def share_threads(processes: int) -> int:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmatconv import UserError
 from mmatconv.analysis.building import build
 from mmatconv.analysis.padding_study import image_files, load_model, study
 
@@ -42,6 +43,12 @@ def test_kernels_and_detections_stay_only_with_the_option(config, weights, shape
         assert before.kernels > 1e-2 > 1e-5 > after.kernels
         assert after.detections == after.found > 0
         assert after.score < 1e-4 < before.score or before.found < before.detections
+
+
+def test_other_backbones_are_refused(weights):
+    config = Config.fromfile('configs/mask_rcnn/mask-rcnn_pvt-t_fpn_1x_coco.py')
+    with pytest.raises(UserError, match=r'a backbone of mmatconv, but the config has mmdet\.Pyramid'):
+        load_model(config, weights, True)
 
 
 def test_tool(weights, shapes, run, tmp_path):
