@@ -9,6 +9,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from mmatconv import ATConvPVT, ATConvSwin, AttNet
 
+pytestmark = pytest.mark.newer_torch
+
 DIM, HEIGHT, WIDTH = 12, 19, 23
 ARCH = dict(depths=[1, 1, 1, 1], dims=[DIM] * 4)
 

@@ -8,6 +8,8 @@ from torch import nn
 from mmatconv import AttNet
 from mmatconv.layers import context_pool, norms
 
+pytestmark = pytest.mark.newer_torch
+
 DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
 IMAGES = {
     'random': lambda shape: torch.randn(shape),

@@ -128,6 +128,7 @@ def test_falls_back_with_one_warning_for_each_cause(case):
     assert len(messages) == 1
 
 
+@pytest.mark.newer_torch
 @pytest.mark.parametrize(
     ('variable', 'taken'), [('', True), ('triton', True), ('grouped', False), ('reference', False)]
 )
@@ -139,6 +140,7 @@ def test_steps_of_a_block_follow_the_variable(variable, taken, case, monkeypatch
     assert result == ('mmatconv.ops.triton' if taken else 'torch')
 
 
+@pytest.mark.newer_torch
 def test_a_step_of_a_block_falls_back_with_one_warning(case):
     with pytest.warns(RuntimeWarning) as caught:
         for _ in range(2):
@@ -147,6 +149,7 @@ def test_a_step_of_a_block_falls_back_with_one_warning(case):
     assert [str(warning.message) for warning in caught] == [message]
 
 
+@pytest.mark.newer_torch
 def test_forced_steps_of_a_block_need_a_gpu(case, monkeypatch):
     monkeypatch.setenv(paths.VARIABLE, 'triton')
     for step in (lambda x: gelu_mul(x, x), lambda x: context_pool(x, 3, grid=True)):
