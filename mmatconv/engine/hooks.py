@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce_params, is_main_process
+from mmengine.dist import all_reduce_params, barrier, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
@@ -59,6 +59,8 @@ class SafeCheckpointHook(CheckpointHook):
         if is_main_process():
             last = Path(runner.work_dir, 'last_checkpoint')
             write_whole(last, lambda path: path.write_text(self.last_ckpt, encoding='utf-8'))
+        # Another process that fails in the validation that follows ends the first, which must not still be writing.
+        barrier()
         if outdated is not None:
             self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(outdated)))
 
