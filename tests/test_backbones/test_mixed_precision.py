@@ -21,22 +21,23 @@ IMAGES = {
         (torch.tensor(0), torch.tensor(0), torch.tensor(5), torch.tensor(5)), torch.tensor(1e4)
     ),
 }
-# torch.amp.GradScaler begins with the first and halves it until gradients are finite. A black image costs most: a norm
-# multiplies its gradient by one over its small deviation.
+# torch.amp.GradScaler begins with the first and halves it until gradients are finite. An image of one colour costs most:
+# a norm multiplies its gradient by one over its small deviation.
 FIRST_SCALE, LEAST_SCALE = 2.0**16, 2.0**4
+# In a batch that is black as a whole, both batch norms of the stem multiply by 1 / sqrt(1e-5) = 316: the true gradient
+# to the first convolution's map is 6e5 (float64), which float16 holds only below a scale of 0.1.
+LEAST_SCALE_BLACK = 2.0**-5
 
 
-@pytest.fixture
-def model():
-    """The structure of T4 with 16 to 96 channels and a fifth of its depth."""
+# The structure of T4 with 16 to 96 channels and a fifth of its depth; and T4 itself.
+NARROW = dict(depths=[1, 2, 3, 1], dims=[16, 24, 48, 96], exp_rates=2)
+
+
+@pytest.fixture(params=['narrow', pytest.param('T4', marks=pytest.mark.soak)])
+def model(request):
     torch.manual_seed(0)
-    backbone = AttNet(
-        dict(depths=[1, 2, 3, 1], dims=[16, 24, 48, 96], exp_rates=2),
-        out_indices=(3,),
-        gap_before_final_norm=True,
-        init='live',
-    )
-    model = Classifier(backbone)
+    arch = NARROW if request.param == 'narrow' else request.param
+    model = Classifier(AttNet(arch, out_indices=(3,), gap_before_final_norm=True, init='live'))
     for name, parameter in model.named_parameters():
         if name.endswith('bias'):
             # Without, a black image is zero in every layer, where the gradient of a norm is a thousand for each.
@@ -48,7 +49,7 @@ class Classifier(nn.Module):
     def __init__(self, backbone):
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(96, 1000)
+        self.head = nn.Linear(backbone.norm.normalized_shape[0], 1000)
 
     def forward(self, x):
         return self.head(self.backbone(x)[-1].flatten(1))
@@ -58,11 +59,6 @@ def loss_of(model, images, dtype):
     with torch.autocast('cpu', dtype=dtype):
         logits = model(images)
     return F.cross_entropy(logits.float(), torch.zeros(len(images), dtype=torch.long))
-
-
-# A known limit, its cause not found yet: for a batch that is black as a whole, the gradient of the stem's first weight
-# is NaN in float16 at scales down to 0.25 (bfloat16 and float32: finite). Only the forward pass is asserted there.
-FORWARD_ONLY = ('zeros', 'float16')
 
 
 def infinite_gradients(model):
@@ -84,7 +80,7 @@ def test_no_nan_and_no_infinity(model, dtype, images, weights):
     seen = []
     for name, module in model.named_modules():
         module.register_forward_hook(lambda module, args, out, name=name: seen.append((name, out)))
-    forward_only = (images, dtype) == FORWARD_ONLY
+    least = LEAST_SCALE_BLACK if images == 'zeros' else LEAST_SCALE
     images = IMAGES[images]((2, 3, 64, 64))
     scale = FIRST_SCALE if dtype == 'float16' else 1.0
     while True:
@@ -94,13 +90,11 @@ def test_no_nan_and_no_infinity(model, dtype, images, weights):
         broken = [name for name, out in seen if isinstance(out, torch.Tensor) and not torch.isfinite(out).all()]
         assert not broken
         assert len(seen) > 50
-        if forward_only:
-            break
         (loss * scale).backward()
         if not infinite_gradients(model):
             break
         scale /= 2
-        assert scale >= LEAST_SCALE
+        assert scale >= least
 
 
 @pytest.mark.parametrize('format', [torch.contiguous_format, torch.channels_last])
