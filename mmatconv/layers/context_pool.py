@@ -43,7 +43,7 @@ def flat_pool(x: Tensor, kernel_size: int, area: ValidArea | None = None) -> Ten
         return torch.stack(runs, dim=2)
     # The gradient of each run would be a map of its own; that of a product with the bins is one map. And slices whose
     # ends are formulas of H and W cost a tracer most of its time.
-    membership, length = _runs(pixels.shape[1], bins, x.dtype, x.device)
+    membership, length = _runs(pixels, bins)
     return _average(membership.expand(len(x), -1, -1), length, pixels)
 
 
@@ -53,12 +53,14 @@ def _average(membership: Tensor, length: Tensor, pixels: Tensor) -> Tensor:
         return (torch.bmm(membership, pixels) / length).to(pixels.dtype).transpose(1, 2)
 
 
-def _runs(count: int, bins: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Which of ``count`` pixels lie in which run, (bins, count), and the lengths of the runs, (bins, 1)."""
-    if is_traced():
-        return _make_runs(count, bins, dtype, device)
+def _runs(pixels: Tensor, bins: int) -> tuple[Tensor, Tensor]:
+    """Which pixels of (B, N, C) lie in which run, (bins, N), and the lengths of the runs, (bins, 1)."""
+    key = (pixels.shape[1], bins, pixels.dtype, pixels.device)
+    # What is made beside a tensor without numbers has none either, and must not be found by a later call.
+    if is_traced() or type(pixels) is not Tensor:
+        return _make_runs(*key)
     with torch.inference_mode(False):
-        return _cached_runs(count, bins, dtype, device)
+        return _cached_runs(*key)
 
 
 def _make_runs(count: int, bins: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:

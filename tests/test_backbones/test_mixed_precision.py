@@ -21,7 +21,7 @@ IMAGES = {
         (torch.tensor(0), torch.tensor(0), torch.tensor(5), torch.tensor(5)), torch.tensor(1e4)
     ),
 }
-# torch.amp.GradScaler begins with the first and halves it until gradients are finite. An image of one colour costs most:
+# torch.amp.GradScaler begins with the first and halves it until gradients are finite. Images of one colour cost most:
 # a norm multiplies its gradient by one over its small deviation.
 FIRST_SCALE, LEAST_SCALE = 2.0**16, 2.0**4
 # In a batch that is black as a whole, both batch norms of the stem multiply by 1 / sqrt(1e-5) = 316: the true gradient

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmatconv import ATConv
 from mmatconv.layers.context_pool import flat_pool
@@ -74,6 +75,15 @@ def test_flat_pool_has_torchs_bins_in_both_formats(count, size):
     for memory_format in FORMATS:
         pooled = flat_pool(x.contiguous(memory_format=memory_format), size)
         torch.testing.assert_close(pooled, expected, rtol=0, atol=1e-14)
+
+
+def test_shapes_without_numbers_leave_nothing_behind():
+    """The bins of a map are kept between calls; those of a fake tensor have no numbers."""
+    x = torch.randn(1, 4, 29, 31).contiguous(memory_format=torch.channels_last).requires_grad_()
+    with FakeTensorMode() as mode:
+        assert flat_pool(mode.from_tensor(x), 3).shape == (1, 4, 9)
+    expected = F.adaptive_avg_pool1d(x.flatten(2), 9)
+    torch.testing.assert_close(flat_pool(x, 3), expected)
 
 
 def test_state_dict_is_the_released_one():
