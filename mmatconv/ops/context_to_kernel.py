@@ -103,8 +103,7 @@ def _generate(
         kernels = kernels + bias
     factor = -difference.sigmoid() if sigmoid else difference
     kernels = kernels + factor[:, None] * kernels.mean(2, keepdim=True)
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    output = empty((*context.shape[:2], size, size), context, memory_format)
+    output = empty((*context.shape[:2], size, size), context, _format(channels_last))
     return output.copy_(kernels.unflatten(2, (size, size)))
 
 
