@@ -13,7 +13,7 @@ SETUP := bash tools/setup_env.sh
 PYTHON := $(CURDIR)/.venv/bin/python
 endif
 export PYTHON
-# Tests run in up to four processes of one thread each; a whole file stays in one process.
+# Tests run in up to four processes of one thread each; one that is idle takes tests from another.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 # What test-upstream runs: operator, layers, backbones, every config, checkpoints, training and evaluation by the tools.
 CORE := tests/test_ops tests/test_layers tests/test_backbones tests/test_configs.py tests/test_imagenet_configs.py \
@@ -35,10 +35,10 @@ lint: setup
 	$(PYTHON) -m ruff format --check .
 
 test: lint
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest -n $(WORKERS) --dist worksteal
 
 test-upstream: PYTHON := $(CURDIR)/.venv-upstream/bin/python
 test-upstream:
 	@bash tools/setup_env.sh upstream
-	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile \
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest -n $(WORKERS) --dist worksteal \
 		-m 'not newer_torch' $(CORE)

@@ -4,6 +4,7 @@ OpenMMLab's loading transforms name some files and for others fail on what is No
 by a second look at the file, and only if it is the file's fault, the sentence says so.
 """
 
+import atexit
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,9 +14,9 @@ from typing import Any
 import mmcv
 from mmengine import fileio
 from mmengine.dataset import BaseDataset, Compose
-from mmengine.dist import all_gather_object
+from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
-from mmengine.logging import MMLogger
+from mmengine.logging import MMLogger, print_log
 from mmengine.runner import Runner
 
 from mmatconv.errors import UserError
@@ -99,15 +100,31 @@ def guard(dataset: Any, skip: str | None = None) -> None:
     if skip:
         with tempfile.NamedTemporaryFile(prefix='mmatconv-skipped-', suffix='.txt', delete=False) as file:
             record = Path(file.name)
+        atexit.register(record.unlink, missing_ok=True)
     for leaf in leaves(dataset):
         compose = getattr(leaf, 'pipeline', None)
         if not isinstance(compose, Compose):
             continue
-        compose.transforms = [
-            GuardedLoad(step, record) if type(step).__name__.startswith('Load') else step for step in compose.transforms
-        ]
+        _guard_steps(compose, record)
         if skip == LEAVE_OUT:
             _shorten(leaf)
+
+
+def _guard_steps(compose: Any, record: Path | None) -> None:
+    for place, step in enumerate(compose.transforms):
+        for inner in getattr(step, 'subroutines', ()):  # test-time augmentation
+            _guard_steps(inner, record)
+        if type(step).__name__.startswith('Load'):
+            compose.transforms[place] = GuardedLoad(step, record)
+
+
+def _loads_of(compose: Any) -> Iterator[GuardedLoad]:
+    """What loads files in a pipeline; of the branches of test-time augmentation, which load the same, the first."""
+    for step in compose.transforms:
+        if isinstance(step, GuardedLoad):
+            yield step
+        for inner in getattr(step, 'subroutines', ())[:1]:
+            yield from _loads_of(inner)
 
 
 def leaves(dataset: Any) -> Iterator[BaseDataset]:
@@ -122,20 +139,24 @@ def leaves(dataset: Any) -> Iterator[BaseDataset]:
 def record_of(dataset: Any) -> Path | None:
     """The list of skipped files that :func:`guard` began."""
     for leaf in leaves(dataset):
-        for step in getattr(getattr(leaf, 'pipeline', None), 'transforms', ()):
-            if isinstance(step, GuardedLoad) and step.record is not None:
+        for step in _loads_of(leaf.pipeline) if hasattr(getattr(leaf, 'pipeline', None), 'transforms') else ():
+            if step.record is not None:
                 return step.record
     return None
 
 
 def _shorten(dataset: BaseDataset) -> None:
-    loads = [step for step in dataset.pipeline.transforms if isinstance(step, GuardedLoad)]
-    usable = [index for index in range(len(dataset)) if _loads(loads, dataset.get_data_info(index))]
-    if len(usable) < len(dataset):
-        dataset.get_subset_(usable)
+    """Leaves out the same samples in all processes, each of which has read its share of them."""
+    loads = list(_loads_of(dataset.pipeline))
+    print_log(f'reading {len(dataset)} samples of {type(dataset).__name__} once, to leave damaged ones out', 'current')
+    share = range(get_rank(), len(dataset), get_world_size())
+    damaged = [index for index in share if not _load_all(loads, dataset.get_data_info(index))]
+    damaged = {index for part in all_gather_object(damaged) for index in part}
+    if damaged:
+        dataset.get_subset_([index for index in range(len(dataset)) if index not in damaged])
 
 
-def _loads(loads: list[GuardedLoad], results: dict | None) -> bool:
+def _load_all(loads: list[GuardedLoad], results: dict | None) -> bool:
     for load in loads:
         results = load(results)
         if results is None:
@@ -185,7 +206,8 @@ class SkippedFilesHook(Hook):
         if record is None:
             return
         if record.exists():
-            left_out = dict.fromkeys(record.read_text(encoding='utf-8').splitlines())
+            parts = all_gather_object(record.read_text(encoding='utf-8').splitlines())
+            left_out = dict.fromkeys(path for part in parts for path in part)
             record.unlink()
             self._name(left_out, 'it is left out of the evaluation', logger)
             if left_out:

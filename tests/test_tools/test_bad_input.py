@@ -213,7 +213,7 @@ def test_launcher_says_it_once(run, tmp_path):
 
 
 def test_unknown_arch(run, tmp_path):
-    outcome = run('dist_train.sh', 'det.py', 2, '--cfg-options', 'model.backbone.arch=XXL', cwd=tmp_path)
+    outcome = run('train.py', 'det.py', '--cfg-options', 'model.backbone.arch=XXL', cwd=tmp_path)
     assert outcome.status == 1
     assert outcome.sentence.startswith("AttNet has no arch 'XXL'")
     for name in ('XXS', 'XS', 'S', 'T1', 'T2', 'T3', 'T4'):

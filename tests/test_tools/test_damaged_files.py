@@ -43,13 +43,15 @@ def data(shapes, tmp_path, monkeypatch):
 def loader(data, request):
     """Builds a data loader of a test config."""
 
-    def build(config, name, skip=None, workers=0):
+    def build(config, name, skip=None, workers=0, tta=False):
         config = Config.fromfile(request.path.parent / 'configs' / config)
         options.register_modules(config)
         init_default_scope(config.default_scope)
         options.set_loader_defaults(config)
         wanted = config[f'{name}_dataloader']
         wanted.num_workers, wanted.skip_corrupt = workers, skip
+        if tta:
+            wanted.dataset.pipeline = config.tta_pipeline
         return Runner.build_dataloader(wanted, seed=0)
 
     return build
@@ -146,6 +148,19 @@ def test_evaluation_leaves_out(data, loader, config):
     assert sorted(path for batch in built for path in paths_of(batch)) == [p for p in whole if p != str(path)]
 
 
+def test_label_maps_of_augmented_evaluation(data, loader):
+    """Test-time augmentation loads them in branches of its own."""
+    built = loader('seg.py', 'val', tta=True)
+    paths = [built.dataset.get_data_info(index)['seg_map_path'] for index in range(5)]
+    truncate(Path(paths[1]))
+    assert sentence(built).startswith(f"'{paths[1]}' is no image or is damaged; ")
+    shorter = loader('seg.py', 'val', skip='leave_out', tta=True)
+    left = [shorter.dataset.get_data_info(index)['seg_map_path'] for index in range(len(shorter.dataset))]
+    assert left == [path for path in paths if path != paths[1]]
+    assert len(list(shorter)) == 4
+    assert record_of(shorter.dataset).read_text().splitlines() == [paths[1]]
+
+
 def paths_of(batch):
     return [sample.img_path for sample in batch['data_samples']]
 
@@ -163,22 +178,26 @@ def test_unknown_choice(loader, value):
 
 
 def test_tools_name_and_count(run, data, tmp_path):
-    """Through the tools: an error, then with --skip-corrupt the names once, the totals and a score without them."""
-    damaged = images_of(data, 'det.py', 'train')[0], images_of(data, 'det.py', 'val')[0]
+    """Through the tools: the names once, the totals and a score without them.
+
+    Two processes read a share each and agree on what is left out.
+    """
+    damaged = images_of(data, 'det.py', 'train')[0], *images_of(data, 'det.py', 'val')[:2]
     for path in damaged:
         truncate(path)
     settings = ('--cfg-options', 'train_dataloader.num_workers=2', 'train_cfg.max_epochs=3', 'train_cfg.val_interval=3')
-    failed = run('train.py', 'det.py', *settings, cwd=tmp_path, SHAPES=str(data))
-    assert failed.status == 1
-    assert failed.sentence.startswith(f"'{damaged[0]}' is no image or is damaged; ")
-
-    skipped = run('train.py', 'det.py', '--skip-corrupt', *settings, cwd=tmp_path, SHAPES=str(data))
+    lists = tmp_path / 'tmp'
+    lists.mkdir()
+    where = dict(cwd=tmp_path, SHAPES=str(data), TMPDIR=str(lists))
+    skipped = run('dist_train.sh', 'det.py', 2, '--skip-corrupt', *settings, **where)
     assert skipped.status == 0, skipped.errors
-    for path, what in zip(damaged, ('another is taken in its place', 'it is left out of the evaluation')):
-        assert skipped.output.count(f"'{path}' cannot be read: {what}") == 1
+    what = ('another is taken in its place', *['it is left out of the evaluation'] * 2)
+    for path, consequence in zip(damaged, what):
+        assert skipped.output.count(f"'{path}' cannot be read: {consequence}") == 1
     for epoch in (1, 2, 3):
         assert f'Epoch {epoch}: damaged files skipped so far: 1' in skipped.output
-    assert 'damaged files left out: 1; the score is over 4 images only' in skipped.output
+    assert 'damaged files left out: 2; the score is over 3 images only' in skipped.output
+    assert not list(lists.glob('mmatconv-skipped-*'))
 
 
 def test_score_is_over_what_is_left(data, loader, caplog):

@@ -2,9 +2,7 @@
 
 import datetime
 import os
-import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -284,32 +282,3 @@ def test_scripts_say_how_they_are_called(srun, name):
     assert answer.returncode == 2
     assert answer.stderr.startswith('error: usage: ')
     assert answer.stderr.count('\n') == 1
-
-
-def test_two_machines(tmp_path):
-    """Two launchers on this machine stand for two machines; each starts one process, and the two form one group."""
-    worker = tmp_path / 'worker.py'
-    worker.write_text(
-        'import torch\n'
-        'from mmatconv.engine import launch\n'
-        "place = launch.find_place('pytorch')\n"
-        "launch.start('pytorch', place, dict(backend='nccl', timeout=60))\n"
-        'total = torch.tensor([place.rank + 1])\n'
-        'torch.distributed.all_reduce(total)\n'
-        'print(place.rank, place.world_size, torch.distributed.get_backend(), total.item())\n'
-        'launch.stop()\n'
-    )
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = str(free.getsockname()[1])
-    variables = dict(NNODES='2', MASTER_ADDR='127.0.0.1', PORT=port, CUDA_VISIBLE_DEVICES='')
-    command = [sys.executable, '-m', 'mmatconv.engine.torchrun', '1', str(worker)]
-    nodes = [
-        subprocess.Popen(
-            command, env={**os.environ, **variables, 'NODE_RANK': str(node)}, stdout=subprocess.PIPE, text=True
-        )
-        for node in (0, 1)
-    ]
-    answers = [node.communicate(timeout=120)[0].strip() for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0]
-    assert sorted(answers) == ['0 2 gloo 3', '1 2 gloo 3']
