@@ -15,3 +15,10 @@ os.environ['PYTHONPATH'] = os.pathsep.join([str(ROOT), *filter(None, [os.environ
 @pytest.fixture(autouse=True)
 def in_project_root(monkeypatch):
     monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(autouse=True)
+def small_maps_as_large_ones(monkeypatch):
+    """Tests have small maps and compute by the ways of large ones; where both are tested, this is given parameters."""
+    monkeypatch.setattr('mmatconv.ops.linear.FEWEST_PRODUCTS', 0)
+    monkeypatch.setattr('mmatconv.layers.context_pool.FEW_ELEMENTS', 0)

@@ -14,6 +14,10 @@ from ..ops.paths import takes_triton
 from ..ops.tracing import is_compiling, is_traced
 from ..ops.valid_area import ValidArea
 
+# A map of this size is pooled faster by one product with all bins than run by run (measured on a CPU without gradients:
+# 20 and 70 us for 8 x 8 pixels, equal at 80 x 80, half as fast from there).
+FEW_ELEMENTS = 2**18
+
 
 def flat_pool(x: Tensor, kernel_size: int, area: ValidArea | None = None) -> Tensor:
     """Adaptive average over the raster-flattened map, as the released code computes it.
@@ -35,14 +39,15 @@ def flat_pool(x: Tensor, kernel_size: int, area: ValidArea | None = None) -> Ten
     bins = kernel_size * kernel_size
     if not is_channels_last(x) and not is_compiling():
         return F.adaptive_avg_pool1d(x.flatten(2), bins)
+    differentiated = torch.is_grad_enabled() and x.requires_grad
     # Flattening the pixels of a channels_last map for adaptive_avg_pool1d would copy it.
     pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
-    if not is_compiling() and (is_traced() or not (torch.is_grad_enabled() and x.requires_grad)):
+    if not is_compiling() and (is_traced() or (pixels.numel() > FEW_ELEMENTS and not differentiated)):
         count = pixels.shape[1]
         runs = [pixels[:, i * count // bins : -(-(i + 1) * count // bins)].mean(1) for i in range(bins)]
         return torch.stack(runs, dim=2)
-    # The gradient of each run would be a map of its own; that of a product with the bins is one map. And slices whose
-    # ends are formulas of H and W cost a tracer most of its time.
+    # The gradient of each run would be a map of its own; that of a product with the bins is one map. A small map costs
+    # little but calls, and this is one. And slices whose ends are formulas of H and W cost a tracer most of its time.
     membership, length = _runs(pixels, bins)
     return _average(membership.expand(len(x), -1, -1), length, pixels)
 

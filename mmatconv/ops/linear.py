@@ -11,8 +11,9 @@ from torch import Tensor
 from .gradients import differentiable_gradients
 from .tracing import is_traced
 
-# Below this many rows oneDNN's rearrangement of the weights costs more than it saves.
-FEWEST_ROWS = 64
+# Below this many rows oneDNN's rearrangement of the weights costs more than it saves, and below this many products the
+# 13 us that a call of it costs more than one of the BLAS.
+FEWEST_ROWS, FEWEST_PRODUCTS = 64, 2**22
 # From here on oneDNN also sums the gradient to the weights over the rows faster than the BLAS.
 MANY_ROWS = 2048
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
@@ -30,6 +31,11 @@ def uses_onednn(x: Tensor) -> bool:
     )
 
 
+def _is_large(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN multiplies (..., C) and (D, C) faster."""
+    return x.numel() >= FEWEST_ROWS * x.shape[-1] and x.numel() * weight.shape[0] >= FEWEST_PRODUCTS
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ weight.T + bias``, as ``torch.nn.functional.linear`` computes it.
 
@@ -41,7 +47,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         (..., D).
     """
-    if not uses_onednn(x) or x.numel() < FEWEST_ROWS * x.shape[-1]:
+    if not (uses_onednn(x) and _is_large(x, weight)):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         return _Linear.apply(x, weight, bias)
@@ -50,14 +56,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``gelu(x @ weight.T + bias)`` without gradients: (..., C) -> (..., D)."""
-    if uses_onednn(x):
+    if uses_onednn(x) and _is_large(x, weight):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'gelu', [], 'none')
     return F.gelu(F.linear(x, weight, bias))
 
 
 def linear_mul(x: Tensor, weight: Tensor, bias: Tensor, factor: Tensor) -> Tensor:
     """``(x @ weight.T + bias) * factor`` without gradients: (..., C) and (..., D) -> (..., D)."""
-    if uses_onednn(x):
+    if uses_onednn(x) and _is_large(x, weight):
         return torch.ops.mkldnn._linear_pointwise.binary(x, factor, weight, bias, 'mul')
     return F.linear(x, weight, bias) * factor
 

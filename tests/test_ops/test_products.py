@@ -15,6 +15,12 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 6e-2, to
 EPS = 1e-6
 
 
+@pytest.fixture(autouse=True, params=['as large', 'as small'])
+def small_maps_as_large_ones(request, monkeypatch):
+    limit = 0 if request.param == 'as large' else 2**62
+    monkeypatch.setattr('mmatconv.ops.linear.FEWEST_PRODUCTS', limit)
+
+
 def plain_rms_linear(x, gain, weight, eps=EPS):
     x = x / (x.square().mean(-1, keepdim=True) + eps).sqrt()
     return F.linear(x * gain, weight)
