@@ -9,6 +9,7 @@ import http.server
 import io
 import os
 import pickle
+import shutil
 import subprocess
 import tarfile
 import threading
@@ -214,10 +215,11 @@ def test_a_storage_larger_than_its_record_is_refused(reader, tmp_path):
 
 def test_what_other_packages_allow_is_not_allowed_here(reader, tmp_path):
     """Anyone who imports a package may have lengthened torch's list."""
-    with torch.serialization.safe_globals([os.mkdir]):
-        with pytest.raises(UserError, match=r'would run code from the file \(posix\.mkdir\)'):
-            read_checkpoint(as_zip(dumped(Call(os.mkdir, str(tmp_path / 'ran'))), tmp_path / 'odd.pth'))
-        assert os.mkdir in torch.serialization.get_safe_globals()
+    attack = dumped(Call(shutil.copyfile, __file__, str(tmp_path / 'ran')))
+    with torch.serialization.safe_globals([shutil.copyfile]):
+        with pytest.raises(UserError, match=r'would run code from the file \(shutil\.copyfile\)'):
+            read_checkpoint(as_zip(attack, tmp_path / 'odd.pth'))
+        assert shutil.copyfile in torch.serialization.get_safe_globals()
     assert not (tmp_path / 'ran').exists()
 
 
