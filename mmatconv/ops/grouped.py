@@ -17,8 +17,9 @@ CONTIGUOUS_ELEMENTS = 2**22
 LARGE_SAMPLE = 2**22
 # In channels_last a sample of this size gets a call of its own, without the copies, in a batch that the cache holds.
 OWN_CALL_ELEMENTS, CACHED_ELEMENTS = 2**17, 2**21
-# Pixels of a map that is too small for what channels_last saves.
+# Pixels of a map that is too small for what channels_last saves: backward, and forward in a batch of so many elements.
 SMALL_MAP = 16 * 16
+TINY_MAP, TINY_ELEMENTS = 7 * 7, 2**18
 
 
 def grouped(input: Tensor, kernel: Tensor) -> Tensor:
@@ -32,14 +33,21 @@ def grouped(input: Tensor, kernel: Tensor) -> Tensor:
         (B, C, H, W) in the memory format nearest to the input's.
     """
     memory_format = nearest_format(input)
-    input = input.contiguous(memory_format=memory_format)
-    parts = _parts(input, memory_format)
+    work_format = torch.contiguous_format if _is_tiny(input, kernel.shape[-1]) else memory_format
+    input = input.contiguous(memory_format=work_format)
+    parts = _parts(input, work_format)
     if len(parts) == 1:
         return _convolve(input, kernel).contiguous(memory_format=memory_format)
     output = empty(input.shape, input, memory_format)
     for part in parts:
         output[part] = _convolve(input[part], kernel[part])
     return output
+
+
+def _is_tiny(x: Tensor, size: int) -> bool:
+    """Whether a kernel above 3 x 3 reaches beyond a map of several samples nearly everywhere."""
+    batch, _, height, width = x.shape
+    return size > 3 and batch > 1 and height * width <= TINY_MAP and x.numel() <= TINY_ELEMENTS
 
 
 def grouped_backward(

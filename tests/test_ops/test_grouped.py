@@ -12,6 +12,11 @@ grouped = importlib.import_module('mmatconv.ops.grouped')
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
 
+@pytest.fixture(autouse=True, params=['as large', 'as small'])
+def small_maps_as_large_ones(request, monkeypatch):
+    monkeypatch.setattr(grouped, 'TINY_MAP', 0 if request.param == 'as large' else 2**62)
+
+
 def make(shape, size, memory_format, dtype=torch.float64):
     generator = torch.Generator().manual_seed(size)
     x, kernel, grad = (
