@@ -13,6 +13,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.structures import SegDataSample
 
+from ..narrow import mask_rcnn_config
+
 # Heights and widths, multiples of 32 and not: beyond the first there is no padding if it is alone.
 SIZES = ((96, 160), (150, 90), (64, 61), (160, 128))
 ARCH = dict(depths=[1, 1, 1, 1], dims=[8, 12, 20, 24])
@@ -52,16 +54,8 @@ def mask_rcnn(backbone, mask_padding=True):
 
     with DefaultScope.overwrite_default_scope('mmdet'):
         register_all_modules(init_default_scope=False)
-        model = Config.fromfile('configs/mask_rcnn/mask-rcnn_attnet-t2_fpn_1x_coco.py').model
-        model.backbone = dict(BACKBONES[backbone], mask_padding=mask_padding)
-        model.neck.update(in_channels=ARCH['dims'], out_channels=16)
-        model.rpn_head.update(in_channels=16, feat_channels=16)
-        for part in ('bbox', 'mask'):
-            model.roi_head[f'{part}_roi_extractor'].out_channels = 16
-            model.roi_head[f'{part}_head'].in_channels = 16
-        model.roi_head.bbox_head.fc_out_channels = 32
-        model.roi_head.mask_head.conv_out_channels = 16
-        model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=30)
+        model = mask_rcnn_config(dict(BACKBONES[backbone], mask_padding=mask_padding), ARCH['dims'], 16)
+        model.test_cfg.rcnn.max_per_img = 30
         torch.manual_seed(0)
         return randomize(MODELS.build(model))
 

@@ -9,10 +9,11 @@ from mmcv.ops.roi_align import RoIAlignFunction, roi_align
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmdet.utils import register_all_modules
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mmatconv.backbones.roi_align_guard import guard_roi_align
+
+from ..narrow import mask_rcnn_config
 
 BACKBONES = {
     'AttNet': dict(type='mmatconv.AttNet', arch='XXS', init='live', out_norm=True),
@@ -28,16 +29,7 @@ def detector_of():
 
         def build(backbone):
             torch.manual_seed(0)
-            model = Config.fromfile('configs/mask_rcnn/mask-rcnn_attnet-t2_fpn_1x_coco.py').model
-            model.backbone = dict(BACKBONES[backbone])
-            model.neck.update(in_channels=[32, 64, 128, 240], out_channels=32)
-            model.rpn_head.update(in_channels=32, feat_channels=32)
-            for part in ('bbox', 'mask'):
-                model.roi_head[f'{part}_roi_extractor'].out_channels = 32
-                model.roi_head[f'{part}_head'].in_channels = 32
-            model.roi_head.bbox_head.fc_out_channels = 64
-            model.roi_head.mask_head.conv_out_channels = 32
-            model.test_cfg.rcnn.score_thr = 0.0
+            model = mask_rcnn_config(BACKBONES[backbone], [32, 64, 128, 240], 32)
             return MODELS.build(model).eval()
 
         yield build
