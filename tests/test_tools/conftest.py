@@ -14,6 +14,8 @@ import pytest
 
 from mmatconv.datasets import write_shapes
 
+from .forked import run_tool
+
 PROJECT = Path(__file__).resolve().parents[2]
 CONFIGS = Path(__file__).parent / 'configs'
 
@@ -61,16 +63,20 @@ def environment(shapes: Path) -> dict[str, str]:
     return {**kept, 'SHAPES': str(shapes), 'PYTHON': sys.executable, 'CUDA_VISIBLE_DEVICES': ''}
 
 
+def path_of(config: str) -> str:
+    """`tests/test_tools/configs` is where configs named without a folder are."""
+    return str(CONFIGS / config if '/' not in config else config)
+
+
 @pytest.fixture(scope='session')
 def start(environment: dict[str, str]) -> Callable[..., subprocess.Popen]:
-    """Starts a tool; `tests/test_tools/configs` is where configs named without a folder are."""
+    """Starts a tool."""
 
     def call(tool: str, config: str, *args: object, cwd: Path, **variables: str) -> subprocess.Popen:
-        path = CONFIGS / config if '/' not in config else config
         script = PROJECT / 'tools' / tool
         command = [sys.executable, str(script)] if tool.endswith('.py') else [str(script)]
         return subprocess.Popen(
-            [*command, str(path), *map(str, args)],
+            [*command, path_of(config), *map(str, args)],
             cwd=cwd,
             env={**environment, **variables},
             stdout=subprocess.PIPE,
@@ -82,13 +88,20 @@ def start(environment: dict[str, str]) -> Callable[..., subprocess.Popen]:
 
 
 @pytest.fixture(scope='session')
-def run(start: Callable[..., subprocess.Popen]) -> Callable[..., Outcome]:
+def run(
+    start: Callable[..., subprocess.Popen], environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Outcome]:
     """Runs a tool to its end."""
 
     def call(tool: str, config: str, *args: object, cwd: Path, **variables: str) -> Outcome:
-        process = start(tool, config, *args, cwd=cwd, **variables)
-        output, errors = process.communicate(timeout=300)
-        return Outcome(process.returncode, output, errors)
+        if not tool.endswith('.py'):
+            process = start(tool, config, *args, cwd=cwd, **variables)
+            output, errors = process.communicate(timeout=300)
+            return Outcome(process.returncode, output, errors)
+        streams = [tmp_path_factory.mktemp('streams') / name for name in ('output', 'errors')]
+        command = [path_of(config), *map(str, args)]
+        status = run_tool(PROJECT / 'tools' / tool, command, cwd, {**environment, **variables}, streams)
+        return Outcome(status, *(stream.read_text() for stream in streams))
 
     return call
 
