@@ -18,11 +18,11 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 # What test-upstream runs: operator, layers, backbones, every config, checkpoints, training and evaluation by the tools.
 CORE := tests/test_ops tests/test_layers tests/test_backbones tests/test_configs.py tests/test_imagenet_configs.py \
 	tests/test_checkpoint.py tests/test_tools/test_train_test.py
-# Long runs, some minutes.
-soak: setup
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest -m soak -rP
 
-.PHONY: soak setup quickstart test test-upstream lint
+.PHONY: help setup quickstart lint test soak test-upstream
+
+help:
+	@sed -n 's/^# make/make/p; s/^# PYTHON/PYTHON/p' Makefile
 
 setup:
 	@$(SETUP)
@@ -36,6 +36,9 @@ lint: setup
 
 test: lint
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest -n $(WORKERS) --dist worksteal
+
+soak: setup
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest -m soak -rP
 
 test-upstream: PYTHON := $(CURDIR)/.venv-upstream/bin/python
 test-upstream:
