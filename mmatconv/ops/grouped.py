@@ -45,9 +45,10 @@ def grouped(input: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _is_tiny(x: Tensor, size: int) -> bool:
-    """Whether a kernel above 3 x 3 reaches beyond a map of several samples nearly everywhere."""
+    """Whether a kernel above 3 x 3 reaches beyond a map of several samples nearly everywhere, on a CPU."""
     batch, _, height, width = x.shape
-    return size > 3 and batch > 1 and height * width <= TINY_MAP and x.numel() <= TINY_ELEMENTS
+    few = batch > 1 and height * width <= TINY_MAP and x.numel() <= TINY_ELEMENTS
+    return few and size > 3 and x.device.type == 'cpu'
 
 
 def grouped_backward(
