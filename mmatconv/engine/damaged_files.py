@@ -120,7 +120,7 @@ def _guard_steps(compose: Any, record: Path | None) -> None:
 
 def _loads_of(compose: Any) -> Iterator[GuardedLoad]:
     """What loads files in a pipeline; of the branches of test-time augmentation, which load the same, the first."""
-    for step in compose.transforms:
+    for step in getattr(compose, 'transforms', ()):
         if isinstance(step, GuardedLoad):
             yield step
         for inner in getattr(step, 'subroutines', ())[:1]:
@@ -139,7 +139,7 @@ def leaves(dataset: Any) -> Iterator[BaseDataset]:
 def record_of(dataset: Any) -> Path | None:
     """The list of skipped files that :func:`guard` began."""
     for leaf in leaves(dataset):
-        for step in _loads_of(leaf.pipeline) if hasattr(getattr(leaf, 'pipeline', None), 'transforms') else ():
+        for step in _loads_of(getattr(leaf, 'pipeline', None)):
             if step.record is not None:
                 return step.record
     return None
