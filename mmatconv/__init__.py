@@ -6,11 +6,11 @@ that ``type='mmatconv.AttNet'`` builds in any config of mmdet, mmseg and mmpretr
 
 from importlib.util import find_spec
 
-from . import deploy
-from .errors import UserError
-from .layers import ATConv
-from .ops import dynamic_depthwise_conv2d
-from .version import __version__
+from mmatconv import deploy
+from mmatconv.errors import UserError
+from mmatconv.layers import ATConv
+from mmatconv.ops import dynamic_depthwise_conv2d
+from mmatconv.version import __version__
 
 __all__ = [
     'ATConv',
@@ -24,8 +24,8 @@ __all__ = [
 ]
 
 if find_spec('mmengine') is not None:
-    from .backbones import ATConvPVT, ATConvSwin, AttNet
-    from .config_packages import register_config_packages
+    from mmatconv.backbones import ATConvPVT, ATConvSwin, AttNet
+    from mmatconv.openmmlab.config_paths import register_config_packages
 
     register_config_packages()
 else:

@@ -20,6 +20,6 @@ def in_project_root(monkeypatch):
 @pytest.fixture(autouse=True)
 def small_maps_as_large_ones(monkeypatch):
     """Tests have small maps and compute by the ways of large ones; where both are tested, this is given parameters."""
-    monkeypatch.setattr('mmatconv.ops.linear.FEWEST_PRODUCTS', 0)
+    monkeypatch.setattr('mmatconv.ops.cpu.linear.FEWEST_PRODUCTS', 0)
     monkeypatch.setattr('mmatconv.layers.context_pool.FEW_ELEMENTS', 0)
-    monkeypatch.setattr('mmatconv.ops.grouped.TINY_MAP', 0)
+    monkeypatch.setattr('mmatconv.ops.dynamic_conv.grouped.TINY_MAP', 0)

@@ -14,15 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from mmatconv import AttNet
-from mmatconv.checkpoint import read_checkpoint, refuse_other_sizes, use_safe_loader
-from mmatconv.checkpoint_convert import (
-    attnet_to_mmpretrain,
-    mmpretrain_to_attnet,
-    publishable,
-    report_rows,
-    save,
-)
-from mmatconv.checkpoint_names import expected_state, infer_arch, is_released, to_classifier, to_released
+from mmatconv.checkpoint.loading import read_checkpoint, refuse_other_sizes, use_safe_loader
+from mmatconv.checkpoint.names import expected_state, infer_arch, is_released, to_classifier, to_released
+from mmatconv.deploy.publishing import attnet_to_mmpretrain, mmpretrain_to_attnet, publishable, report_rows, save
 from mmatconv.errors import UserError
 
 DATA = Path(__file__).parent / 'data'

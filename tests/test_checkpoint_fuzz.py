@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from mmatconv import checkpoint_reader
-from mmatconv.checkpoint import load_pretrained, read_checkpoint, refuse_other_sizes, state_dict_of
-from mmatconv.engine.hooks import check_state
+from mmatconv.checkpoint import reader as checkpoint_reader
+from mmatconv.checkpoint.loading import load_pretrained, read_checkpoint, refuse_other_sizes, state_dict_of
+from mmatconv.engine.hooks.checkpoint import check_state
 from mmatconv.errors import UserError
 
 KINDS = ['truncated', 'bit', 'bit', 'byte', 'hole', 'pickle', 'shape', 'dtype', 'renamed', 'removed', 'other']

@@ -22,11 +22,13 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmatconv import AttNet, checkpoint_reader
-from mmatconv.checkpoint import read_checkpoint, use_safe_loader
-from mmatconv.checkpoint_convert import attnet_to_mmpretrain, mmpretrain_to_attnet, publishable
-from mmatconv.engine import cli, report
-from mmatconv.engine.convert import publish
+from mmatconv import AttNet
+from mmatconv.checkpoint import reader as checkpoint_reader
+from mmatconv.checkpoint.loading import read_checkpoint, use_safe_loader
+from mmatconv.deploy.publishing import attnet_to_mmpretrain, mmpretrain_to_attnet, publishable
+from mmatconv.engine.cli import report
+from mmatconv.engine.cli import train_test as cli
+from mmatconv.engine.cli.convert import publish
 from mmatconv.errors import UserError
 
 from .hostile import ATTACKS, Call, as_legacy, as_pickle, as_zip
@@ -355,5 +357,5 @@ def test_launchers_pass_the_option_to_every_process(tool, tmp_path, monkeypatch)
     arguments = ['config.py', *(['checkpoint.pth'] if tool == 'test' else []), '2', '--trust-checkpoint']
     script = Path('tools', f'dist_{tool}.sh')
     output = subprocess.run([script, *arguments], capture_output=True, text=True, check=True).stdout
-    assert output.split()[:3] == ['-m', 'mmatconv.engine.torchrun', '2']
+    assert output.split()[:3] == ['-m', 'mmatconv.engine.launch.torchrun', '2']
     assert output.split()[-1] == '--trust-checkpoint'

@@ -8,8 +8,8 @@ import pytest
 import torch
 from mmengine.hooks import EMAHook
 
-from mmatconv.checkpoint import read_checkpoint
-from mmatconv.checkpoint_convert import publishable, report_rows, save_published
+from mmatconv.checkpoint.loading import read_checkpoint
+from mmatconv.deploy.publishing import publishable, report_rows, save_published
 from mmatconv.errors import UserError
 
 

@@ -9,10 +9,10 @@ from mmatconv import ATConv, ATConvPVT, ATConvSwin, AttNet, UserError
 from mmatconv.analysis.building import build
 from mmatconv.analysis.paper_order import paper_order
 from mmatconv.backbones import TOKEN_MIXERS
-from mmatconv.deploy import FoldReport, fold
+from mmatconv.deploy.folded_atconv import FoldedATConv
+from mmatconv.deploy.folding import FoldReport, fold
 from mmatconv.layers import Block, ConvBN, ConvGLU, LayerNorm2d, LayerScale, RMSNorm2d
-from mmatconv.layers.atconv_step import STEPS
-from mmatconv.layers.folded import FoldedATConv
+from mmatconv.layers.token_mixers.atconv_step import STEPS
 
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
 # Two blocks in two stages: every kind of layer, in front of and behind every other.

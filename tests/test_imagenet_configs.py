@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, PARAM_SCHEDULERS, DefaultScope
 
-from mmatconv.checkpoint import load_pretrained
+from mmatconv.checkpoint.loading import load_pretrained
 from mmatconv.datasets.lmdb_folder import write_lmdb
 
 ROOT = Path(__file__).parents[1]
@@ -321,7 +321,8 @@ def test_checkpoint_of_a_run_loads_in_a_detector(trained):
 
 
 def test_missing_data_is_said_in_a_sentence(tmp_path, monkeypatch, capfd):
-    from mmatconv.engine import cli, report
+    from mmatconv.engine.cli import report
+    from mmatconv.engine.cli import train_test as cli
 
     monkeypatch.setattr(report, '_catch_signals', lambda: None)
     monkeypatch.chdir(tmp_path)

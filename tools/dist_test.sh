@@ -10,4 +10,4 @@ fi
 python=${PYTHON:-$root/.venv/bin/python}
 [ -n "${PYTHON:-}" ] || [ -x "$python" ] || python=python
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
-exec "$python" -m mmatconv.engine.torchrun "$3" "$root/tools/test.py" "$1" "$2" --launcher pytorch "${@:4}"
+exec "$python" -m mmatconv.engine.launch.torchrun "$3" "$root/tools/test.py" "$1" "$2" --launcher pytorch "${@:4}"

@@ -10,4 +10,4 @@ fi
 python=${PYTHON:-$root/.venv/bin/python}
 [ -n "${PYTHON:-}" ] || [ -x "$python" ] || python=python
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
-exec "$python" -m mmatconv.engine.torchrun "$2" "$root/tools/train.py" "$1" --launcher pytorch "${@:3}"
+exec "$python" -m mmatconv.engine.launch.torchrun "$2" "$root/tools/train.py" "$1" --launcher pytorch "${@:3}"

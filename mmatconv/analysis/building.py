@@ -12,11 +12,11 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from ..engine.options import register_modules
-from ..errors import UserError
-from .complexity import Complexity, count, counting_device
-from .forms import default_size, prepare
-from .paper_order import paper_order
+from mmatconv.analysis.complexity import Complexity, count, counting_device
+from mmatconv.analysis.forms import default_size, prepare
+from mmatconv.analysis.paper_order import paper_order
+from mmatconv.engine.cli.options import register_modules
+from mmatconv.errors import UserError
 
 
 def build(config: Config, device: str) -> nn.Module:

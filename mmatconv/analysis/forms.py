@@ -4,9 +4,9 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ..backbones.base import Backbone
-from ..backbones.padding_guard import set_current_area
-from ..errors import UserError
+from mmatconv.backbones.base import Backbone
+from mmatconv.errors import UserError
+from mmatconv.openmmlab.padding_guard import set_current_area
 
 # RoIs a two-stage detector is counted on: proposals for the box heads, kept boxes for the mask heads.
 BOX_ROIS, MASK_ROIS = 1000, 100

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import UserError
+from mmatconv.errors import UserError
 
 HEADER = """# Configs
 

@@ -11,11 +11,11 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from ..checkpoint import compare, state_dict_of
-from ..checkpoint_reader import read_checkpoint
-from ..errors import UserError
-from ..layers import ATConv
-from .building import build, quiet
+from mmatconv.analysis.building import build, quiet
+from mmatconv.checkpoint.loading import compare, state_dict_of
+from mmatconv.checkpoint.reader import read_checkpoint
+from mmatconv.errors import UserError
+from mmatconv.layers import ATConv
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp')
 # A detection counts as found again with the same class, this overlap, and a score that differs by no more than this.

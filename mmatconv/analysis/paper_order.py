@@ -7,8 +7,8 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import ATConv
-from ..layers.context_pool import CONTEXT_POOLS
+from mmatconv.layers import ATConv
+from mmatconv.layers.context_pool import CONTEXT_POOLS
 
 
 @contextmanager

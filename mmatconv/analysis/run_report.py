@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import UserError
+from mmatconv.errors import UserError
 
 # The metrics worth a curve and a row, by the prefix of the evaluator that logs them.
 METRICS = {

@@ -1,8 +1,8 @@
 """The backbones, registered in MMEngine's root registry."""
 
-from .atconv_pvt import ATConvPVT
-from .atconv_swin import ATConvSwin
-from .attnet import AttNet
-from .token_mixers import TOKEN_MIXERS
+from mmatconv.backbones.atconv_pvt import ATConvPVT
+from mmatconv.backbones.atconv_swin import ATConvSwin
+from mmatconv.backbones.attnet import AttNet
+from mmatconv.backbones.token_mixers import TOKEN_MIXERS
 
 __all__ = ['TOKEN_MIXERS', 'ATConvPVT', 'ATConvSwin', 'AttNet']

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import UserError
+from mmatconv.errors import UserError
 
 
 def resolve_arch(

@@ -11,8 +11,8 @@ from typing import Any
 from mmengine.registry import MODELS
 from torch import nn
 
-from ..layers import PatchEmbed
-from .mlp_backbone import MLPBackbone
+from mmatconv.backbones.mlp_backbone import MLPBackbone
+from mmatconv.layers import PatchEmbed
 
 
 @MODELS.register_module()

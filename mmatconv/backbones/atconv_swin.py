@@ -12,9 +12,9 @@ from typing import Any
 from mmengine.registry import MODELS
 from torch import nn
 
-from ..errors import UserError
-from ..layers import ConvBN, PatchEmbed, PatchMerging
-from .mlp_backbone import MLPBackbone
+from mmatconv.backbones.mlp_backbone import MLPBackbone
+from mmatconv.errors import UserError
+from mmatconv.layers import ConvBN, PatchEmbed, PatchMerging
 
 MERGINGS: Mapping[str, type[nn.Module]] = {'conv': ConvBN, 'linear': PatchMerging}
 

@@ -7,8 +7,8 @@ from importlib import import_module
 
 from torch import Tensor, nn
 
-from ..errors import UserError
-from ..layers.checks import check_num_heads
+from mmatconv.errors import UserError
+from mmatconv.layers.checks import check_num_heads
 
 
 def _mmdet_class(module: str, name: str) -> type[nn.Module]:

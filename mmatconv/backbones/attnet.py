@@ -10,8 +10,8 @@ from typing import Any
 from mmengine.registry import MODELS
 from torch import nn
 
-from ..layers import Block, ConvBN, ConvGLU, ConvStem
-from .base import Backbone
+from mmatconv.backbones.base import Backbone
+from mmatconv.layers import Block, ConvBN, ConvGLU, ConvStem
 
 
 @MODELS.register_module()

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..checkpoint import load_pretrained
-from ..errors import UserError
-from ..layers import LayerNorm2d, initialize
-from ..ops.grouped import is_channels_last
-from ..ops.valid_area import ValidArea, find_valid_area
-from .arch import resolve_arch
-from .padding_guard import guard_detectors, set_current_area
-from .roi_align_guard import guard_roi_align
-from .token_mixers import build_token_mixer
+from mmatconv.backbones.arch import resolve_arch
+from mmatconv.backbones.token_mixers import build_token_mixer
+from mmatconv.checkpoint.loading import load_pretrained
+from mmatconv.errors import UserError
+from mmatconv.layers import LayerNorm2d, initialize
+from mmatconv.layers.padding_mask import ValidArea, find_valid_area
+from mmatconv.openmmlab.padding_guard import guard_detectors, set_current_area
+from mmatconv.openmmlab.roi_align import guard_roi_align
+from mmatconv.ops.dynamic_conv.grouped import is_channels_last
 
 MIN_INPUT_SIZE = 32
 

@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from ..layers import MLP, Block, LayerNorm2d
-from ..ops.valid_area import ValidArea
-from .base import Backbone, mean_of_positions
+from mmatconv.backbones.base import Backbone, mean_of_positions
+from mmatconv.layers import MLP, Block, LayerNorm2d
+from mmatconv.layers.padding_mask import ValidArea
 
 
 class MLPBackbone(Backbone):

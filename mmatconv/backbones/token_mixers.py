@@ -8,14 +8,14 @@ from mmengine.registry import Registry
 from mmengine.utils import get_object_from_string
 from torch import nn
 
-from ..errors import UserError
-from ..layers import ATConv
-from ..layers.atconv_step import ATConvStep
-from ..layers.hydra import HydraAttention
-from ..layers.inline import InLineAttention
-from ..layers.rank_aug import RankAugAttention
-from ..layers.static_convs import Conv, DepthwiseConv
-from .attention_adapters import SpatialReductionAttention, WindowAttention
+from mmatconv.backbones.attention_adapters import SpatialReductionAttention, WindowAttention
+from mmatconv.errors import UserError
+from mmatconv.layers import ATConv
+from mmatconv.layers.token_mixers.atconv_step import ATConvStep
+from mmatconv.layers.token_mixers.hydra import HydraAttention
+from mmatconv.layers.token_mixers.inline import InLineAttention
+from mmatconv.layers.token_mixers.rank_aug import RankAugAttention
+from mmatconv.layers.token_mixers.static_convs import Conv, DepthwiseConv
 
 TOKEN_MIXERS = Registry('token mixer', scope='mmatconv')
 for mixer in (

@@ -3,8 +3,8 @@
 numpy and OpenCV draw the shapes, pycocotools encodes them; ``ImageNet`` needs mmpretrain, imported when asked for.
 """
 
-from .shapes import CLASSES, PALETTE, SEG_CLASSES, Instance, Scene, draw_scene
-from .shapes_writer import preview, write_shapes
+from mmatconv.datasets.shapes import CLASSES, PALETTE, SEG_CLASSES, Instance, Scene, draw_scene
+from mmatconv.datasets.shapes_writer import preview, write_shapes
 
 __all__ = ['CLASSES', 'PALETTE', 'SEG_CLASSES', 'Instance', 'Scene', 'draw_scene', 'preview', 'write_shapes']
 
@@ -12,7 +12,7 @@ __all__ = ['CLASSES', 'PALETTE', 'SEG_CLASSES', 'Instance', 'Scene', 'draw_scene
 def __getattr__(name: str) -> object:
     """``mmatconv.datasets.ImageNet`` without importing mmpretrain for those who do not ask for it."""
     if name == 'ImageNet':
-        from .imagenet import ImageNet
+        from mmatconv.datasets.imagenet import ImageNet
 
         return ImageNet
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -6,8 +6,8 @@ from typing import Any
 from mmengine.logging import print_log
 from mmpretrain.datasets import ImageNet as ImageNetFolders
 
-from ..errors import UserError
-from .lmdb_folder import SUFFIX, uri
+from mmatconv.datasets.lmdb_folder import SUFFIX, uri
+from mmatconv.errors import UserError
 
 
 class ImageNet(ImageNetFolders):

@@ -13,8 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..errors import UserError
-from .shapes import CLASSES, PALETTE, Scene, draw_scene
+from mmatconv.datasets.shapes import CLASSES, PALETTE, Scene, draw_scene
+from mmatconv.errors import UserError
 
 # Raised whenever the same settings give other files than before.
 VERSION = 1

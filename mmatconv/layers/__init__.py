@@ -1,11 +1,11 @@
 """The building blocks, in torch alone."""
 
-from .atconv import ATConv
-from .block import Block, DropPath, LayerScale
-from .channel_mixers import MLP, ConvGLU
-from .downsample import ConvBN, ConvStem, PatchEmbed, PatchMerging
-from .init import initialize
-from .norms import LayerNorm2d, RMSNorm2d
+from mmatconv.layers.atconv import ATConv
+from mmatconv.layers.block import Block, DropPath, LayerScale
+from mmatconv.layers.channel_mixers import MLP, ConvGLU
+from mmatconv.layers.downsample import ConvBN, ConvStem, PatchEmbed, PatchMerging
+from mmatconv.layers.init import initialize
+from mmatconv.layers.norms import LayerNorm2d, RMSNorm2d
 
 __all__ = [
     'MLP',

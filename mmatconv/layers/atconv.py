@@ -7,16 +7,16 @@ Copyright (c) 2025 price112), so that its weights load unchanged.
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
-from ..ops import dynamic_depthwise_conv2d
-from ..ops.autocast import outside_autocast
-from ..ops.context_to_kernel import generate_kernels
-from ..ops.memory_format import nearest_format
-from ..ops.paths import takes_triton
-from ..ops.valid_area import ValidArea
-from .checks import check_kernel_size
-from .context_pool import CONTEXT_POOLS
-from .pointwise import PointwiseConv
+from mmatconv.errors import UserError
+from mmatconv.layers.checks import check_kernel_size
+from mmatconv.layers.context_pool import CONTEXT_POOLS
+from mmatconv.layers.padding_mask import ValidArea
+from mmatconv.layers.pointwise import PointwiseConv
+from mmatconv.ops import dynamic_depthwise_conv2d
+from mmatconv.ops.autocast import outside_autocast
+from mmatconv.ops.context_to_kernel.custom_operator import generate_kernels
+from mmatconv.ops.memory_format import nearest_format
+from mmatconv.ops.paths import takes_triton
 
 
 class ATConv(nn.Module):

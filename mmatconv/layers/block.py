@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from ..ops.valid_area import ValidArea
-from .norms import LayerNorm2d
+from mmatconv.layers.norms import LayerNorm2d
+from mmatconv.layers.padding_mask import ValidArea
 
 
 class LayerScale(nn.Module):

@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from ..ops.bands import conv_glu_bands, mlp_bands
-from ..ops.gated import gelu_mul
-from ..ops.gated_operator import gelu_mul_scale
-from ..ops.linear import linear, uses_onednn
-from ..ops.paths import takes_triton
-from ..ops.rms_linear import rms_linear
-from ..ops.tracing import is_traced
-from ..ops.valid_area import ValidArea
-from .norms import RMSNorm2d
-from .pointwise import PointwiseConv
+from mmatconv.layers.norms import RMSNorm2d
+from mmatconv.layers.padding_mask import ValidArea
+from mmatconv.layers.pointwise import PointwiseConv
+from mmatconv.ops.cpu.linear import linear, uses_onednn
+from mmatconv.ops.cpu.rms_linear import rms_linear
+from mmatconv.ops.cpu.tiles import conv_glu_bands, mlp_bands
+from mmatconv.ops.glu.custom_operator import gelu_mul_scale
+from mmatconv.ops.glu.gelu_mul import gelu_mul
+from mmatconv.ops.paths import takes_triton
+from mmatconv.ops.tracing import is_traced
 
 
 class ConvGLU(nn.Module):

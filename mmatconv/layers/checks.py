@@ -1,6 +1,6 @@
 """Checks of options that several token mixers share."""
 
-from ..errors import UserError
+from mmatconv.errors import UserError
 
 
 def check_kernel_size(kernel_size: int) -> None:

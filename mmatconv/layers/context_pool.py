@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ops.autocast import outside_autocast
-from ..ops.context_to_kernel import context_pool
-from ..ops.grouped import is_channels_last
-from ..ops.paths import takes_triton
-from ..ops.tracing import is_compiling, is_traced
-from ..ops.valid_area import ValidArea
+from mmatconv.layers.padding_mask import ValidArea
+from mmatconv.ops.autocast import outside_autocast
+from mmatconv.ops.context_to_kernel.custom_operator import context_pool
+from mmatconv.ops.dynamic_conv.grouped import is_channels_last
+from mmatconv.ops.paths import takes_triton
+from mmatconv.ops.tracing import is_compiling, is_traced
 
 # A map of this size is pooled faster by one product with all bins than run by run (measured on a CPU without gradients:
 # 20 and 70 us for 8 x 8 pixels, equal at 80 x 80, half as fast from there).

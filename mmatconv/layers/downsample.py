@@ -3,9 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops.valid_area import ValidArea
-from .norms import LayerNorm2d
-from .pointwise import PointwiseConv
+from mmatconv.layers.norms import LayerNorm2d
+from mmatconv.layers.padding_mask import ValidArea
+from mmatconv.layers.pointwise import PointwiseConv
 
 
 def pad_to_multiple(x: Tensor, size: int) -> Tensor:

@@ -4,9 +4,9 @@ import math
 
 from torch import nn
 
-from ..errors import UserError
-from .atconv import ATConv
-from .block import LayerScale
+from mmatconv.errors import UserError
+from mmatconv.layers.atconv import ATConv
+from mmatconv.layers.block import LayerScale
 
 STYLES = ('released', 'live')
 

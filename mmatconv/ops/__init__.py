@@ -1,6 +1,6 @@
 """The operator, in torch alone."""
 
-from .dynamic_depthwise_conv2d import dynamic_depthwise_conv2d
-from .reference import reference
+from mmatconv.ops.dynamic_conv.function import dynamic_depthwise_conv2d
+from mmatconv.ops.dynamic_conv.reference import reference
 
 __all__ = ['dynamic_depthwise_conv2d', 'reference']

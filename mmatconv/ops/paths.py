@@ -10,8 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from .grouped import grouped, grouped_backward
+from mmatconv.errors import UserError
+from mmatconv.ops.dynamic_conv.grouped import grouped, grouped_backward
 
 PATHS = ('auto', 'reference', 'grouped', 'triton')
 VARIABLE = 'MMATCONV_OP'
@@ -131,7 +131,7 @@ def _triton_module(x: Tensor, name: str) -> ModuleType:
     if x.device.type != 'cuda' and os.environ.get('TRITON_INTERPRET') != '1':
         raise _Unsupported(f'its input is on {x.device}, and a GPU or TRITON_INTERPRET=1 is needed')
     try:
-        module = import_module(f'.{name}', __package__)
+        module = import_module(f'mmatconv.ops.{name}')
     except ImportError as error:
         raise _Unsupported(f'Triton cannot be imported ({error})') from None
     if x.dtype not in module.DTYPES:

@@ -9,7 +9,7 @@ import mmatconv
 from mmatconv import ATConv, dynamic_depthwise_conv2d
 from mmatconv.analysis.complexity import RULES, count, counting_device, dynamic_convolution_flops
 from mmatconv.analysis.paper_order import paper_order
-from mmatconv.layers.atconv_step import ATConvStep
+from mmatconv.layers.token_mixers.atconv_step import ATConvStep
 
 IMAGE = (1, 3, 224, 224)
 

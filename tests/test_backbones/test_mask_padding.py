@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mmatconv import ATConvPVT, ATConvSwin, AttNet, UserError, deploy
-from mmatconv.ops.valid_area import ValidArea, find_valid_area
+from mmatconv.layers.padding_mask import ValidArea, find_valid_area
 
 ARCH = dict(depths=[1, 1, 2, 1], dims=[8, 12, 20, 24])
 FORMS = {

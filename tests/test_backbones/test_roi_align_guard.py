@@ -11,7 +11,7 @@ from mmdet.testing import demo_mm_inputs
 from mmdet.utils import register_all_modules
 from mmengine.registry import DefaultScope
 
-from mmatconv.backbones.roi_align_guard import guard_roi_align
+from mmatconv.openmmlab.roi_align import guard_roi_align
 
 from ..narrow import mask_rcnn_config
 

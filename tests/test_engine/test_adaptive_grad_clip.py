@@ -8,7 +8,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 from torch import nn
 
-from mmatconv.engine.adaptive_grad_clip import AdaptiveGradClipHook, adaptive_clip_grad_, unitwise_norm
+from mmatconv.engine.optim.adaptive_grad_clip import AdaptiveGradClipHook, adaptive_clip_grad_, unitwise_norm
 from mmatconv.errors import UserError
 
 CLIP, EPS = 0.01, 1e-3
@@ -195,7 +195,7 @@ def test_an_infinite_clip_clips_nothing_and_no_exclusion_clips_the_head(model):
 
 
 def test_found_by_name_from_any_package():
-    name = 'mmatconv.engine.adaptive_grad_clip.AdaptiveGradClipHook'
+    name = 'mmatconv.engine.optim.adaptive_grad_clip.AdaptiveGradClipHook'
     assert isinstance(HOOKS.build(dict(type=name, clip=0.02)), AdaptiveGradClipHook)
 
 

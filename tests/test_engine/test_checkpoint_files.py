@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from mmatconv.engine.checkpoint_files import newest_usable, read_meta, remove_partial, write_whole
+from mmatconv.engine.runner.checkpoint_files import newest_usable, read_meta, remove_partial, write_whole
 from mmatconv.errors import UserError
 
 

@@ -12,8 +12,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from pycocotools import mask as pycocotools_mask
 
-from mmatconv.engine import preflight
-from mmatconv.engine.coco_json import check_coco
+from mmatconv.engine.checks import preflight
+from mmatconv.engine.checks.coco_json import check_coco
 from mmatconv.errors import UserError
 
 CLASSES = ('disc', 'ring')

@@ -6,8 +6,8 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import nn
 
-from mmatconv.engine.nonfinite import NonFiniteLossHook
-from mmatconv.engine.runner import Runner
+from mmatconv.engine.hooks.nonfinite import NonFiniteLossHook
+from mmatconv.engine.runner.runner import Runner
 from mmatconv.errors import UserError
 
 

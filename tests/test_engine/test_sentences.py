@@ -6,7 +6,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 import mmatconv  # noqa: F401
-from mmatconv.engine.sentences import sentence_of
+from mmatconv.engine.cli.error_messages import sentence_of
 
 
 def error_of(call, *arguments, **options):

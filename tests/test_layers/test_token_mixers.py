@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from mmengine.analysis.complexity_analysis import FlopAnalyzer
 
 from mmatconv import ATConv, UserError
-from mmatconv.layers.atconv_step import STEPS, ATConvStep
-from mmatconv.layers.hydra import HydraAttention
-from mmatconv.layers.inline import InLineAttention
-from mmatconv.layers.rank_aug import RankAugAttention
-from mmatconv.layers.static_convs import Conv, DepthwiseConv
+from mmatconv.layers.token_mixers.atconv_step import STEPS, ATConvStep
+from mmatconv.layers.token_mixers.hydra import HydraAttention
+from mmatconv.layers.token_mixers.inline import InLineAttention
+from mmatconv.layers.token_mixers.rank_aug import RankAugAttention
+from mmatconv.layers.token_mixers.static_convs import Conv, DepthwiseConv
 from mmatconv.ops import reference
 
 FORMATS = [torch.contiguous_format, torch.channels_last]

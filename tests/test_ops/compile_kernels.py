@@ -19,12 +19,12 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from mmatconv.ops.triton import CONVOLVE_TILE, GRADIENTS_TILE, THREADS, power_of_two, tile
-from mmatconv.ops.triton_context import GENERATE_TILE, POOL_ELEMENTS, SPREAD_ELEMENTS
-from mmatconv.ops.triton_context_kernels import generate_kernel, pool_kernel, spread_kernel
-from mmatconv.ops.triton_gated import ELEMENTS, block
-from mmatconv.ops.triton_gated_kernels import gate_gradients_kernel, gate_kernel
-from mmatconv.ops.triton_kernels import convolve_kernel, gradients_kernel
+from mmatconv.ops.context_to_kernel.triton_kernels import generate_kernel, pool_kernel, spread_kernel
+from mmatconv.ops.context_to_kernel.triton_launch import GENERATE_TILE, POOL_ELEMENTS, SPREAD_ELEMENTS
+from mmatconv.ops.dynamic_conv.triton_kernels import convolve_kernel, gradients_kernel
+from mmatconv.ops.dynamic_conv.triton_launch import CONVOLVE_TILE, GRADIENTS_TILE, THREADS, power_of_two, tile
+from mmatconv.ops.glu.triton_kernels import gate_gradients_kernel, gate_kernel
+from mmatconv.ops.glu.triton_launch import ELEMENTS, block
 
 TARGETS = {
     'sm_80': GPUTarget('cuda', 80, 32),

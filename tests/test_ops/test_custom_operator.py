@@ -10,7 +10,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmatconv.ops import dynamic_depthwise_conv2d
-from mmatconv.ops.custom_operator import convolve
+from mmatconv.ops.dynamic_conv.custom_operator import convolve
 from mmatconv.ops.memory_format import empty, nearest_format
 
 FORMATS = [torch.contiguous_format, torch.channels_last]

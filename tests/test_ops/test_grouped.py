@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mmatconv.ops import dynamic_depthwise_conv2d
-from mmatconv.ops.custom_operator import convolve
+from mmatconv.ops.dynamic_conv.custom_operator import convolve
 
-grouped = importlib.import_module('mmatconv.ops.grouped')
+grouped = importlib.import_module('mmatconv.ops.dynamic_conv.grouped')
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
 

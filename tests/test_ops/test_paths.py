@@ -9,8 +9,10 @@ import torch
 
 from mmatconv import UserError
 from mmatconv.ops import dynamic_depthwise_conv2d, paths, reference
-from mmatconv.ops.context_to_kernel import context_pool
-from mmatconv.ops.gated import gelu_mul
+from mmatconv.ops.context_to_kernel.custom_operator import context_pool
+from mmatconv.ops.glu.gelu_mul import gelu_mul
+
+MODULE = 'dynamic_conv.triton_launch'
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def nothing_remembered(monkeypatch):
 def taken(monkeypatch):
     """The paths that ran."""
     names = []
-    module = sys.modules['mmatconv.ops.dynamic_depthwise_conv2d']
+    module = sys.modules['mmatconv.ops.dynamic_conv.function']
     for owner, name in ((module, 'grouped'), (paths, 'grouped'), (module, 'reference')):
         original = getattr(owner, name)
 
@@ -136,15 +138,16 @@ def test_steps_of_a_block_follow_the_variable(variable, taken, case, monkeypatch
     monkeypatch.setenv(paths.VARIABLE, variable)
     assert paths.takes_triton(OnGPU(case[0])) == taken
     assert paths.takes_triton(case[0]) == (variable == 'triton')
-    result = paths.run_step('a step', OnGPU(case[0]), 'triton', lambda triton: triton.__name__, lambda: 'torch')
-    assert result == ('mmatconv.ops.triton' if taken else 'torch')
+    result = paths.run_step('a step', OnGPU(case[0]), MODULE, lambda triton: triton.__name__, lambda: 'torch')
+    assert result == (f'mmatconv.ops.{MODULE}' if taken else 'torch')
 
 
 @pytest.mark.newer_torch
 def test_a_step_of_a_block_falls_back_with_one_warning(case):
     with pytest.warns(RuntimeWarning) as caught:
         for _ in range(2):
-            assert paths.run_step('a step', OnGPU(case[0]), 'triton', lambda triton: fail(), lambda: 'torch') == 'torch'
+            result = paths.run_step('a step', OnGPU(case[0]), MODULE, lambda triton: fail(), lambda: 'torch')
+            assert result == 'torch'
     message = 'The Triton kernels of a step cannot run, torch computes instead: RuntimeError: no C compiler'
     assert [str(warning.message) for warning in caught] == [message]
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmatconv.ops import bands
-from mmatconv.ops.gated import gelu_mul
-from mmatconv.ops.linear import linear, linear_gelu, linear_mul, uses_onednn
-from mmatconv.ops.rms_linear import rms_linear
+from mmatconv.ops.cpu import tiles as bands
+from mmatconv.ops.cpu.linear import linear, linear_gelu, linear_mul, uses_onednn
+from mmatconv.ops.cpu.rms_linear import rms_linear
+from mmatconv.ops.glu.gelu_mul import gelu_mul
 
 # Sums of up to 300 products in the working precision: a few hundred rounding errors of 6e-8, 4e-3 or 5e-4 at most,
 # which grow as their root.
@@ -18,7 +18,7 @@ EPS = 1e-6
 @pytest.fixture(autouse=True, params=['as large', 'as small'])
 def small_maps_as_large_ones(request, monkeypatch):
     limit = 0 if request.param == 'as large' else 2**62
-    monkeypatch.setattr('mmatconv.ops.linear.FEWEST_PRODUCTS', limit)
+    monkeypatch.setattr('mmatconv.ops.cpu.linear.FEWEST_PRODUCTS', limit)
 
 
 def plain_rms_linear(x, gain, weight, eps=EPS):

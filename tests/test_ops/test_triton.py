@@ -83,7 +83,7 @@ def test_strided_arguments(view, memory_format, device, poisoned, exact, assert_
 def test_partial_sums_over_any_number_of_rows(
     programs, memory_format, device, poisoned, exact, assert_exact, monkeypatch
 ):
-    from mmatconv.ops import triton
+    from mmatconv.ops.dynamic_conv import triton_launch as triton
 
     # 3 groups of rows: all in one program, in two that reach over the end of the map, and one each.
     monkeypatch.setattr(triton, 'PROGRAMS', programs)
@@ -128,7 +128,7 @@ def test_is_a_sound_operator(device):
 
 @pytest.mark.parametrize('channels_last', [False, True])
 def test_tiles_fit_the_map_and_the_threads(channels_last, device):
-    from mmatconv.ops.triton import tile
+    from mmatconv.ops.dynamic_conv.triton_launch import tile
 
     for width in (1, 7, 14, 25, 42, 84, 200, 336):
         for channels in (1, 3, 32, 40, 240, 512):

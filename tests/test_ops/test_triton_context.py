@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.library import opcheck
 
+from mmatconv.deploy.folded_atconv import FoldedATConv
 from mmatconv.layers.atconv import ATConv
-from mmatconv.layers.folded import FoldedATConv
-from mmatconv.ops.context_to_kernel import context_pool, generate_kernels
+from mmatconv.ops.context_to_kernel.custom_operator import context_pool, generate_kernels
 from mmatconv.ops.memory_format import nearest_format
 
 pytestmark = [pytest.mark.usefixtures('forced'), *([pytest.mark.gpu] if torch.cuda.is_available() else [])]
@@ -87,7 +87,7 @@ def test_pool_of_views(view, memory_format, grid, device, poisoned, assert_exact
 def test_partial_sums_over_any_number_of_tiles(
     programs, grid, memory_format, device, poisoned, assert_exact, monkeypatch
 ):
-    from mmatconv.ops import triton_context
+    from mmatconv.ops.context_to_kernel import triton_launch as triton_context
 
     monkeypatch.setattr(triton_context, 'PROGRAMS', programs)
     monkeypatch.setattr(triton_context, 'FEWEST_TILES', 1)

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch.library import opcheck
 
 from mmatconv.layers.channel_mixers import ConvGLU
-from mmatconv.ops.gated import gelu_mul
-from mmatconv.ops.gated_operator import gelu_mul_scale
-from mmatconv.ops.rms_linear import rms_linear
+from mmatconv.ops.cpu.rms_linear import rms_linear
+from mmatconv.ops.glu.custom_operator import gelu_mul_scale
+from mmatconv.ops.glu.gelu_mul import gelu_mul
 
 pytestmark = [pytest.mark.usefixtures('forced'), *([pytest.mark.gpu] if torch.cuda.is_available() else [])]
 OPS = torch.ops.mmatconv
@@ -83,7 +83,7 @@ def test_views(view, device, poisoned, assert_exact):
 
 
 def test_halves_are_read_where_they_lie(device):
-    from mmatconv.ops import triton_gated
+    from mmatconv.ops.glu import triton_launch as triton_gated
 
     gate, value = make(2, 3, 4, 16, device=device).chunk(2, -1)
     for whole in (False, True):

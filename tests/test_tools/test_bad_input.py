@@ -7,7 +7,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmatconv.engine import cli, report
+from mmatconv.engine.cli import report
+from mmatconv.engine.cli import train_test as cli
 
 # ---- what stops before anything is built: the tools' own functions, in this process -------------------------------
 

@@ -11,10 +11,10 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
 from mmatconv.datasets.lmdb_folder import write_lmdb
-from mmatconv.engine import options
-from mmatconv.engine.damaged_files import SkippedFilesHook, record_of
-from mmatconv.engine.report import sentence_of
-from mmatconv.engine.runner import Runner
+from mmatconv.engine.checks.damaged_files import SkippedFilesHook, record_of
+from mmatconv.engine.cli import options
+from mmatconv.engine.cli.report import sentence_of
+from mmatconv.engine.runner.runner import Runner
 from mmatconv.errors import UserError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmatconv.analysis.building import count_config
-from mmatconv.engine.configfile import load_config
+from mmatconv.engine.cli.config_file import load_config
 from mmatconv.errors import UserError
 
 CONFIGS = Path(__file__).parent / 'configs'

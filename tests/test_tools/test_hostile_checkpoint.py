@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmatconv import AttNet
-from mmatconv.checkpoint_names import to_classifier
+from mmatconv.checkpoint.names import to_classifier
 
 from ..hostile import Call
 

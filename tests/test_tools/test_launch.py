@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmatconv.engine import launch, report, torchrun
+from mmatconv.engine.cli import report
+from mmatconv.engine.launch import process_group as launch
+from mmatconv.engine.launch import torchrun
 from mmatconv.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[2]

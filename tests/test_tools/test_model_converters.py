@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from mmatconv import AttNet
-from mmatconv.checkpoint import read_checkpoint
-from mmatconv.checkpoint_convert import attnet_to_mmpretrain, mmpretrain_to_attnet
-from mmatconv.engine import report
-from mmatconv.engine.convert import convert, publish
+from mmatconv.checkpoint.loading import read_checkpoint
+from mmatconv.deploy.publishing import attnet_to_mmpretrain, mmpretrain_to_attnet
+from mmatconv.engine.cli import report
+from mmatconv.engine.cli.convert import convert, publish
 
 CONFIGS = Path(__file__).parent / 'configs'
 # What configs/cls.py builds.

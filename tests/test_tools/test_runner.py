@@ -8,8 +8,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from torch import nn
 
-from mmatconv.engine.hooks import CheckpointGuardHook, check_state
-from mmatconv.engine.runner import Runner
+from mmatconv.engine.hooks.checkpoint import CheckpointGuardHook, check_state
+from mmatconv.engine.runner.runner import Runner
 from mmatconv.errors import UserError
 
 

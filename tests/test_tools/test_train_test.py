@@ -121,7 +121,7 @@ def test_interrupted_training_goes_on(start, run, tmp_path):
     assert (end['epoch'], end['iter']) == (goal, 2 * goal)
 
     assert 'mixed precision is bfloat16 on the CPU' in resumed.output
-    assert "type='mmatconv.engine.amp.BFloat16OptimWrapper'" in (tmp_path / 'work' / 'det.py').read_text()
+    assert "type='mmatconv.engine.optim.amp.BFloat16OptimWrapper'" in (tmp_path / 'work' / 'det.py').read_text()
 
 
 def test_interrupting_the_launcher_ends_all_processes(start, tmp_path):

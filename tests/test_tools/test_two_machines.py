@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmatconv.engine import interface
+from mmatconv.engine.launch import interface
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONFIGS = Path(__file__).parent / 'configs'

@@ -10,8 +10,8 @@ from pathlib import Path
 # The project need not be installed to use its tools.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmatconv.engine import report
-from mmatconv.engine.cli import Parser
+from mmatconv.engine.cli import report
+from mmatconv.engine.cli.train_test import Parser
 
 
 def main(arguments: list[str] | None = None) -> int:

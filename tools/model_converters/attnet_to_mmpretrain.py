@@ -10,8 +10,8 @@ from pathlib import Path
 # The project need not be installed to use its tools.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmatconv.checkpoint_convert import attnet_to_mmpretrain
-from mmatconv.engine.convert import convert
+from mmatconv.deploy.publishing import attnet_to_mmpretrain
+from mmatconv.engine.cli.convert import convert
 
 if __name__ == '__main__':
     sys.exit(convert(attnet_to_mmpretrain, __doc__))

@@ -12,7 +12,7 @@ from pathlib import Path
 # The project need not be installed to use its tools.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmatconv.engine.convert import publish
+from mmatconv.engine.cli.convert import publish
 
 if __name__ == '__main__':
     sys.exit(publish(__doc__))

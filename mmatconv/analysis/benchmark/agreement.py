@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ...errors import UserError
-from .competitors import Case, Competitor
-from .modes import Run, deterministic
+from mmatconv.analysis.benchmark.competitors import Case, Competitor
+from mmatconv.analysis.benchmark.modes import Run, deterministic
+from mmatconv.errors import UserError
 
 # In float32: largest error of a tensor, as a share of its root mean square, after up to 40 blocks and back.
 TOLERANCE = 1e-4

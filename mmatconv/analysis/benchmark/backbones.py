@@ -5,12 +5,12 @@ from collections.abc import Callable
 from mmengine.registry import MODELS
 from torch import nn
 
-from ...backbones import ATConvPVT, ATConvSwin, AttNet
-from ..building import quiet
-from ..paper.models import pvt, swin
-from .competitors import Case, Competitor, Setting
-from .randomize import randomize
-from .variants import RELEASED, variants
+from mmatconv.analysis.benchmark.competitors import Case, Competitor, Setting
+from mmatconv.analysis.benchmark.randomize import randomize
+from mmatconv.analysis.benchmark.variants import RELEASED, variants
+from mmatconv.analysis.building import quiet
+from mmatconv.analysis.paper.models import pvt, swin
+from mmatconv.backbones import ATConvPVT, ATConvSwin, AttNet
 
 FAMILIES = {'attnet': AttNet, 'atconv-pvt': ATConvPVT, 'atconv-swin': ATConvSwin}
 ORIGINALS: dict[str, Callable] = {'atconv-pvt': pvt, 'atconv-swin': swin}

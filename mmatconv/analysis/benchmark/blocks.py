@@ -5,16 +5,16 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ...backbones.attention_adapters import SpatialReductionAttention, WindowAttention
-from ...errors import UserError
-from ...layers import ATConv
-from ...layers.hydra import HydraAttention
-from ...layers.inline import InLineAttention
-from ...layers.static_convs import DepthwiseConv
-from .competitors import DTYPES, Case, Competitor, Setting
-from .grid_attention import GridAttention
-from .randomize import randomize
-from .released_expression import ReleasedATConv
+from mmatconv.analysis.benchmark.competitors import DTYPES, Case, Competitor, Setting
+from mmatconv.analysis.benchmark.grid_attention import GridAttention
+from mmatconv.analysis.benchmark.randomize import randomize
+from mmatconv.analysis.benchmark.released_expression import ReleasedATConv
+from mmatconv.backbones.attention_adapters import SpatialReductionAttention, WindowAttention
+from mmatconv.errors import UserError
+from mmatconv.layers import ATConv
+from mmatconv.layers.token_mixers.hydra import HydraAttention
+from mmatconv.layers.token_mixers.inline import InLineAttention
+from mmatconv.layers.token_mixers.static_convs import DepthwiseConv
 
 REFERENCE = 'released'
 HEAD_CHANNELS = 32

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...errors import UserError
-from . import backbones, blocks, detectors, operators
-from .competitors import Case, Setting
+from mmatconv.analysis.benchmark import backbones, blocks, detectors, operators
+from mmatconv.analysis.benchmark.competitors import Case, Setting
+from mmatconv.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from ...engine.configfile import PROJECT, load_config
-from ..building import build, quiet
-from ..forms import is_two_stage
-from ..paper.models import mask_rcnn, swin
-from .competitors import Case, Competitor, Setting
-from .randomize import randomize
-from .variants import RELEASED, variants
+from mmatconv.analysis.benchmark.competitors import Case, Competitor, Setting
+from mmatconv.analysis.benchmark.randomize import randomize
+from mmatconv.analysis.benchmark.variants import RELEASED, variants
+from mmatconv.analysis.building import build, quiet
+from mmatconv.analysis.forms import is_two_stage
+from mmatconv.analysis.paper.models import mask_rcnn, swin
+from mmatconv.engine.cli.config_file import PROJECT, load_config
 
 FOLDERS = {'mask_rcnn': '_fpn_1x_coco', 'sem_fpn': '_8xb4-40k_ade20k-512x512'}
 DEFAULT_MODELS = ('mask-rcnn_atconv-pvt-t', 'fpn_atconv-pvt-t')

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .measure import Outcome
+from mmatconv.analysis.benchmark.measure import Outcome
 
 FACTOR, TOLERANCE = 4, 0.1
 

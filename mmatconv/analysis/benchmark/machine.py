@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ...version import __version__
+from mmatconv.version import __version__
 
 # By import name, what may provide it.
 PACKAGES = {

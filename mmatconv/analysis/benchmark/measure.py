@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .agreement import check_agreement
-from .competitors import Case
-from .memory import held_bytes, peak_growth
-from .modes import Run
-from .operators import COPY
-from .timing import Stopwatch, Times, interleave
+from mmatconv.analysis.benchmark.agreement import check_agreement
+from mmatconv.analysis.benchmark.competitors import Case
+from mmatconv.analysis.benchmark.memory import held_bytes, peak_growth
+from mmatconv.analysis.benchmark.modes import Run
+from mmatconv.analysis.benchmark.operators import COPY
+from mmatconv.analysis.benchmark.timing import Stopwatch, Times, interleave
 
 
 @dataclass

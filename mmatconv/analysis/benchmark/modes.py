@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from .competitors import DTYPES, Case, Competitor
+from mmatconv.analysis.benchmark.competitors import DTYPES, Case, Competitor
 
 MODES = ('forward', 'backward', 'step')
 

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...ops import dynamic_depthwise_conv2d
-from .competitors import DTYPES, FORMATS, PASSES, Case, Competitor, Setting
+from mmatconv.analysis.benchmark.competitors import DTYPES, FORMATS, PASSES, Case, Competitor, Setting
+from mmatconv.ops import dynamic_depthwise_conv2d
 
 REFERENCE, COPY = 'grouped', 'copy'
 

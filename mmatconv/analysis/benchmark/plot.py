@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from .measure import Outcome
+from mmatconv.analysis.benchmark.measure import Outcome
 
 MARKERS = 'osD^vPX*<>'
 MIB = 2**20

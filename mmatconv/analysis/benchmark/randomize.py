@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...layers import initialize
+from mmatconv.layers import initialize
 
 
 def randomize(model: nn.Module) -> nn.Module:

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...backbones import ATConvPVT, ATConvSwin, AttNet
-from ...backbones.base import Backbone
-from ...errors import UserError
+from mmatconv.backbones import ATConvPVT, ATConvSwin, AttNet
+from mmatconv.backbones.base import Backbone
+from mmatconv.errors import UserError
 
 ATCONV = dict(type='ATConv')
 

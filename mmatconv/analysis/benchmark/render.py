@@ -5,8 +5,8 @@ from dataclasses import asdict
 
 from rich.table import Table
 
-from .linear_cost import Growth
-from .measure import Measured, Outcome
+from mmatconv.analysis.benchmark.linear_cost import Growth
+from mmatconv.analysis.benchmark.measure import Measured, Outcome
 
 LEGEND = (
     'median, p10 and p90 in ms; speed: times as fast as the reference (bold); peak: MiB held and allocated at the '

@@ -5,8 +5,8 @@ from copy import deepcopy
 
 from torch import Tensor, nn
 
-from .competitors import Competitor, Setting
-from .released_expression import ReleasedBackbone
+from mmatconv.analysis.benchmark.competitors import Competitor, Setting
+from mmatconv.analysis.benchmark.released_expression import ReleasedBackbone
 
 RELEASED = 'released'
 
@@ -28,7 +28,7 @@ def variants(
     ours = build({})
     yield Competitor('ours', ours.to(setting.device), (x,), equal_to=RELEASED)
     if setting.fold:
-        from ...deploy import fold
+        from mmatconv.deploy.folding import fold
 
         folded = fold(deepcopy(ours).eval())
         yield Competitor('folded', folded, (x,), equal_to=RELEASED)

@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from .figures import Row, Table
-from .models import attnet, counted
+from mmatconv.analysis.paper.figures import Row, Table
+from mmatconv.analysis.paper.models import attnet, counted
 
 NEAR = 'unknown; the other four rows are exact'
 UNKNOWN = 'unknown; the parameters are exact'

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from functools import partial
 
-from .figures import Row, Table
-from .models import atconv_pvt, atconv_swin, attnet, counted, multiply_adds, pvt, pvt_v2, swin
+from mmatconv.analysis.paper.figures import Row, Table
+from mmatconv.analysis.paper.models import atconv_pvt, atconv_swin, attnet, counted, multiply_adds, pvt, pvt_v2, swin
 
 LARGE = (384, 384)
 PVT_NOTE = {'flops': 'multiply-adds, as PVT publishes them'}

@@ -2,8 +2,17 @@
 
 from functools import partial
 
-from .figures import Row, Table
-from .models import Backbone, atconv_pvt, attnet, counted, multiply_adds, pvt, swin, without_attention_products
+from mmatconv.analysis.paper.figures import Row, Table
+from mmatconv.analysis.paper.models import (
+    Backbone,
+    atconv_pvt,
+    attnet,
+    counted,
+    multiply_adds,
+    pvt,
+    swin,
+    without_attention_products,
+)
 
 DETECTOR = (
     'undetermined: neck and heads that reproduce all attention rows count 170 to 171 G, and what the paper leaves for '

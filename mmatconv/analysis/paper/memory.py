@@ -1,6 +1,6 @@
 """The memory claims of section III-D: equation 15, activations of one layer in 16 bits."""
 
-from .figures import Counted
+from mmatconv.analysis.paper.figures import Counted
 
 BATCH, CHANNELS, KERNEL, BYTES = 32, 384, 3, 2
 MIB = 2**20

@@ -8,11 +8,11 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from torch import Tensor, nn
 
-from ...backbones import ATConvPVT, ATConvSwin, AttNet
-from ...layers import ATConv
-from ..building import count_config
-from ..complexity import Complexity, count
-from .figures import Counted
+from mmatconv.analysis.building import count_config
+from mmatconv.analysis.complexity import Complexity, count
+from mmatconv.analysis.paper.figures import Counted
+from mmatconv.backbones import ATConvPVT, ATConvSwin, AttNet
+from mmatconv.layers import ATConv
 
 PVT_DEPTHS = {name: settings['depths'] for name, settings in ATConvPVT.arch_settings.items()}
 PVT_V2_DEPTHS = {'b1': (2, 2, 2, 2), 'b2': (3, 4, 6, 3), 'b3': (3, 4, 18, 3), 'b4': (3, 8, 27, 3), 'b5': (3, 6, 40, 3)}

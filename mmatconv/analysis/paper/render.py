@@ -8,7 +8,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from .figures import DIFFERS, MATCH, TRUNCATED, UNITS, UNPRINTED, Figure, Table
+from mmatconv.analysis.paper.figures import DIFFERS, MATCH, TRUNCATED, UNITS, UNPRINTED, Figure, Table
 
 HEADINGS = {'params': 'params', 'flops': 'FLOPs', 'memory': 'memory', 'saved': 'saved'}
 COMMAND = 'python tools/analysis_tools/paper_tables.py --format markdown > docs/paper_tables.md'

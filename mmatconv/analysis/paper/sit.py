@@ -4,7 +4,7 @@ The formulas follow the public code of SiT (github.com/willisma/SiT) and of the 
 latents of 4 channels in patches of 2, and predicted variances. D is the width, N the number of tokens.
 """
 
-from .figures import Counted
+from mmatconv.analysis.paper.figures import Counted
 
 # Width D and number of blocks.
 ARCHS = {'B/2': (768, 12), 'L/2': (1024, 24), 'XL/2': (1152, 28)}

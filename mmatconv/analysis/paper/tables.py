@@ -2,11 +2,11 @@
 
 from functools import partial
 
-from . import memory, sit
-from .ablation_tables import TABLE_IX_A, TABLE_IX_B, TABLE_IX_C
-from .classification_tables import TABLE_I, TABLE_II, TABLE_III
-from .dense_tables import TABLE_IV, TABLE_V, TABLE_VI
-from .figures import Row, Table
+from mmatconv.analysis.paper import memory, sit
+from mmatconv.analysis.paper.ablation_tables import TABLE_IX_A, TABLE_IX_B, TABLE_IX_C
+from mmatconv.analysis.paper.classification_tables import TABLE_I, TABLE_II, TABLE_III
+from mmatconv.analysis.paper.dense_tables import TABLE_IV, TABLE_V, TABLE_VI
+from mmatconv.analysis.paper.figures import Row, Table
 
 SLIP = 'the mean of the rows above and below is 445.26; probably a slip'
 

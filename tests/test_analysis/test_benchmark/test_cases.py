@@ -84,7 +84,7 @@ class TestDetectors:
 
     def test_mask_rcnn_works_on_its_boxes(self):
         setting = replace(SMALL, size=(64, 64), rois=(3, 2))
-        from mmatconv.engine.configfile import load_config
+        from mmatconv.engine.cli.config_file import load_config
 
         network = detectors.wrap(load_config(detectors.available()['mask-rcnn_attnet-xxs']), setting).eval()
         with torch.inference_mode():

@@ -1,0 +1,1 @@
+"""Checkpoints: read as data, names of the public ones, loading with a report."""

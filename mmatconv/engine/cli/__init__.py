@@ -1,0 +1,1 @@
+"""Command lines of the tools, and how they speak to the user."""

@@ -1,0 +1,60 @@
+"""tools/model_converters: their options, and the table of what changed."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mmatconv.deploy import publishing as checkpoint_convert
+from mmatconv.engine.cli import report
+from mmatconv.engine.cli.train_test import Parser, add_trust, parse
+
+
+def convert(conversion: Callable[..., checkpoint_convert.Conversion], doc: str, argv: list[str] | None = None) -> int:
+    """A tool that makes one file from another with `conversion`; returns the exit status."""
+
+    def main(progress: report.Progress) -> None:
+        parser = _parser(f'{conversion.__name__}.py', doc)
+        parser.add_argument('target', metavar='DST', help='file to write, .pth or .safetensors; never overwritten')
+        parser.add_argument('--arch', help='XXS to T4; inferred from the shapes if not given')
+        args = parse(parser, argv)
+        checkpoint_convert.check_target(args.target)
+        report.note(f'reading {args.source}')
+        result = conversion(args.source, args.arch)
+        print_changes(result, [checkpoint_convert.save(result, args.target)])
+
+    return report.run(main)
+
+
+def publish(doc: str, argv: list[str] | None = None) -> int:
+    """tools/model_converters/publish_model.py; returns the exit status."""
+
+    def main(progress: report.Progress) -> None:
+        parser = _parser('publish_model.py', doc)
+        parser.add_argument('target', metavar='DST_PREFIX', help='what the names of the files begin with')
+        args = parse(parser, argv)
+        report.note(f'reading {args.source}')
+        result = checkpoint_convert.publishable(args.source)
+        print_changes(result, checkpoint_convert.save_published(result, args.target))
+
+    return report.run(main)
+
+
+def print_changes(result: checkpoint_convert.Conversion, targets: list[Path]) -> None:
+    """Prints a table of what was renamed, kept and dropped, and of types and sizes."""
+    table = Table()
+    for title in ('', 'before', 'after'):
+        table.add_column(title, overflow='fold')
+    for row in checkpoint_convert.report_rows(result, targets):
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(table)
+
+
+def _parser(name: str, doc: str) -> Parser:
+    parser = Parser(name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('source', metavar='SRC', help='checkpoint to read, as data; nothing in it is executed')
+    add_trust(parser)
+    return parser

@@ -1,0 +1,1 @@
+"""Optimizer wrappers, gradient clipping and layer-wise decay."""

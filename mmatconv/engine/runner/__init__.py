@@ -1,0 +1,1 @@
+"""Runner and loops that resume exactly."""

@@ -1,0 +1,106 @@
+"""Checkpoint files on the disk: written whole or not at all, and found again after a fault."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mmatconv.checkpoint.loading import read_checkpoint
+from mmatconv.engine.cli import report
+from mmatconv.errors import UserError
+
+# What a file is called until it is complete.
+PARTIAL = '.partial'
+
+
+def write_whole(target: Path, write: Callable[[Path], Any]) -> None:
+    """Has a file written under another name in the same folder, and renames it once it is on the disk.
+
+    Args:
+        target: The file; one that exists is replaced in one step.
+        write: Writes to the path it is given. If it fails, nothing is left behind.
+    """
+    partial = target.with_name(target.name + PARTIAL)
+    try:
+        write(partial)
+        _to_disk(partial)
+        os.replace(partial, target)
+        _to_disk(target.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_partial(folder: Path) -> list[Path]:
+    """Removes what a killed process left half written; returns the files."""
+    left = [*folder.glob(f'*.pth{PARTIAL}'), *folder.glob(f'last_checkpoint{PARTIAL}')]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return left
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """The ``meta`` of a checkpoint that training can go on from.
+
+    Raises:
+        UserError: it is damaged, or holds no state of the optimizer.
+    """
+    checkpoint = read_checkpoint(path, 'meta')
+    meta = checkpoint.get('meta')
+    missing = [key for key in ('message_hub', 'optimizer') if key not in checkpoint]
+    if missing or not isinstance(meta, dict) or not {'epoch', 'iter'} <= set(meta):
+        raise UserError(
+            f"checkpoint '{path}' cannot be gone on from: it does not hold {', '.join(missing) or 'the iteration'}; "
+            'name one that training wrote, as epoch_1.pth'
+        )
+    return meta
+
+
+def newest_usable(work_dir: str) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint of a work dir that training can go on from, and its ``meta``; None if there is none at all.
+
+    The file ``last_checkpoint`` names it. What is damaged is passed over in favour of the newest file that is not, and
+    a line says so.
+
+    Raises:
+        UserError: there are checkpoints, but none is usable.
+    """
+    named = report.last_checkpoint(work_dir)
+    pointer = Path(work_dir, 'last_checkpoint')
+    reason, folder = '', Path(work_dir)
+    if named is not None:
+        folder = named.parent
+    elif pointer.is_file():
+        text = pointer.read_text(encoding='utf-8', errors='replace').strip()
+        reason = f"'{pointer}' names a checkpoint that is not there ('{text}')"
+        if Path(text).is_absolute() and Path(text).parent.is_dir():
+            folder = Path(text).parent
+    for path in [*([named] if named else []), *(other for other in _by_age(folder) if other != named)]:
+        try:
+            meta = read_meta(path)
+        except UserError as error:
+            reason = reason or str(error).rpartition(';')[0]
+            continue
+        if path != named:
+            reason = reason or f"'{pointer}' is missing"
+            report.note(f'warning: {reason}; going on from {path}, the newest that is whole')
+        return path, meta
+    if reason:
+        raise UserError(
+            f'{reason}, and {folder} holds no other to go on from; name one with --resume PATH, or leave --resume out '
+            'to begin anew'
+        )
+    return None
+
+
+def _by_age(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, the newest first; the best ones hold no optimizer."""
+    files = [path for path in folder.glob('*.pth') if path.is_file() and not path.name.startswith('best_')]
+    return sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True)

@@ -1,0 +1,1 @@
+"""Every token mixer but ATConv, one file each."""

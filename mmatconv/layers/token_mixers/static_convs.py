@@ -1,0 +1,50 @@
+"""Convolutions with learned, fixed kernels: what table IX(b) of the paper puts in the place of ATConv."""
+
+from torch import Tensor, nn
+
+from mmatconv.layers.checks import check_kernel_size
+from mmatconv.layers.padding_mask import ValidArea
+
+
+class _MaskedConv(nn.Conv2d):
+    def forward(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W), in ``area`` as for a map without the padding around it."""
+        return super().forward(x if area is None else area.zero(x, inplace=True))
+
+
+class Conv(_MaskedConv):
+    """A dense convolution with a bias and no projections: (B, C, H, W) -> (B, C, H, W).
+
+    Counted: the bias is needed for table IX(b)'s 40.04 million parameters of AttNet-T2.
+
+    Args:
+        dim: Channels C.
+        kernel_size: Odd. Default: 3.
+
+    Raises:
+        UserError: An even ``kernel_size``.
+    """
+
+    def __init__(self, dim: int, kernel_size: int = 3) -> None:
+        check_kernel_size(kernel_size)
+        super().__init__(dim, dim, kernel_size, padding=kernel_size // 2)
+
+
+class DepthwiseConv(_MaskedConv):
+    """A depthwise convolution with a bias and no projections: (B, C, H, W) -> (B, C, H, W).
+
+    Sizes 3, 5 and 7 are rows of table IX(b); 3 is also the first row of IX(c), from which
+    :class:`~mmatconv.layers.atconv_step.ATConvStep` goes on. Counted: the bias is needed for the 20.63 million
+    parameters of AttNet-T2 at size 5.
+
+    Args:
+        dim: Channels C.
+        kernel_size: Odd. Default: 3.
+
+    Raises:
+        UserError: An even ``kernel_size``.
+    """
+
+    def __init__(self, dim: int, kernel_size: int = 3) -> None:
+        check_kernel_size(kernel_size)
+        super().__init__(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)

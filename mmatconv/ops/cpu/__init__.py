@@ -1,0 +1,1 @@
+"""Fast paths of a CPU: oneDNN products, tiles."""

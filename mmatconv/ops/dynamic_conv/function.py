@@ -1,0 +1,93 @@
+"""The operator of Attentive Convolution: one public function that checks its arguments and chooses the path."""
+
+import torch
+from torch import Tensor
+
+from mmatconv.ops import paths
+from mmatconv.ops.dynamic_conv.custom_operator import convolve
+from mmatconv.ops.dynamic_conv.grouped import grouped, grouped_in_one_call
+from mmatconv.ops.dynamic_conv.reference import reference
+from mmatconv.ops.tracing import is_compiling, opaque_before_custom_operators
+
+
+@opaque_before_custom_operators
+def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = None) -> Tensor:
+    """Convolve every channel of every sample with a kernel of its own (equation 11 of arXiv 2510.20092).
+
+    ``output[b, c, i, j] = sum over u, v of kernel[b, c, u, v] * input[b, c, i + u - K // 2, j + v - K // 2]``
+    with zeros outside the map: stride 1, zero padding ``K // 2``, cross-correlation as in all of torch.
+
+    Differentiable in both arguments. Under autocast both are cast to the autocast dtype. torch.compile and torch.export
+    see the operator ``mmatconv::dynamic_depthwise_conv2d``, or the plain operations of the reference.
+
+    Args:
+        input: (B, C, H, W), floating point, any strides.
+        kernel: (B, C, K, K) with K odd, of the dtype and on the device of ``input``. The kernel's memory is best dense
+            in the format of the input: channels innermost where the input is channels_last.
+        path: What computes it. Default: the environment variable ``MMATCONV_OP``, or 'auto' without it.
+
+            - 'auto': fused Triton kernels on CUDA and ROCm, 'grouped' elsewhere and, with one warning, where they fail;
+            - 'grouped': torch's own depthwise convolution;
+            - 'triton': the Triton kernels or an error;
+            - 'reference': the definition in plain tensor operations.
+
+    Returns:
+        (B, C, H, W), dtype of ``input``, dense in the memory format nearest to it.
+
+    Raises:
+        ValueError: A shape, dtype or device that does not fit; the message names what was given.
+        UserError: An unknown path, or 'triton' where it cannot run.
+    """
+    _check(input, kernel)
+    path = paths.choose(path)
+    autocast_dtype = _autocast_dtype(input.device.type)
+    if autocast_dtype is not None and torch.float64 not in (input.dtype, kernel.dtype):
+        input, kernel = input.to(autocast_dtype), kernel.to(autocast_dtype)
+    elif input.dtype != kernel.dtype:
+        raise ValueError(
+            f'input is {input.dtype} and kernel is {kernel.dtype}; convert one with .to(), or run under autocast.'
+        )
+    if path == 'reference':
+        return reference(input, kernel)
+    if input.device.type in ('cpu', 'meta') and path != 'triton' and not is_compiling():
+        # The operator costs some 50 us a call and imports torch's compiler: nothing is gained here unless its
+        # gradients are better than torch's own.
+        differentiated = torch.is_grad_enabled() and (input.requires_grad or kernel.requires_grad)
+        output = grouped_in_one_call(input, kernel) if differentiated else grouped(input, kernel)
+        if output is not None:
+            return output
+    return convolve(input, kernel, path)
+
+
+def _autocast_dtype(device_type: str) -> torch.dtype | None:
+    """The dtype autocast uses on the device, or None outside autocast."""
+    if device_type == 'meta':  # torch.is_autocast_enabled raises there
+        return None
+    if hasattr(torch, 'get_autocast_dtype'):
+        return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
+    # torch before 2.4 has one pair of functions for each device type.
+    if device_type == 'cpu':
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
+
+
+def _check(input: Tensor, kernel: Tensor) -> None:
+    if input.dim() != 4 or kernel.dim() != 4:
+        raise ValueError(
+            'dynamic_depthwise_conv2d expects input (B, C, H, W) and kernel (B, C, K, K), '
+            f'but was given {tuple(input.shape)} and {tuple(kernel.shape)}.'
+        )
+    height, width = kernel.shape[-2:]
+    if height != width or height % 2 == 0:
+        raise ValueError(f'kernel must be square with an odd size, but is {height} x {width}.')
+    if input.shape[:2] != kernel.shape[:2]:
+        raise ValueError(
+            'input and kernel must agree in batch and channels, '
+            f'but are {tuple(input.shape[:2])} and {tuple(kernel.shape[:2])}.'
+        )
+    if 0 in input.shape[-2:]:
+        raise ValueError(f'input must have at least one pixel, but is {tuple(input.shape)}.')
+    if not (input.is_floating_point() and kernel.is_floating_point()):
+        raise ValueError(f'input and kernel must be floating point, but are {input.dtype} and {kernel.dtype}.')
+    if input.device != kernel.device:
+        raise ValueError(f'input is on {input.device} and kernel on {kernel.device}; move both to one device.')

@@ -1,0 +1,1 @@
+"""Gate and norm of the channel mixer."""
