@@ -6,8 +6,8 @@ from mmengine.config import Config
 from torch import nn
 
 from mmatconv import ATConv, ATConvPVT, ATConvSwin, AttNet, UserError
-from mmatconv.analysis.building import build
-from mmatconv.analysis.paper_order import paper_order
+from mmatconv.analysis.build_model import build_model
+from mmatconv.analysis.complexity.projection_first import projection_first
 from mmatconv.backbones import TOKEN_MIXERS
 from mmatconv.deploy.folded_atconv import FoldedATConv
 from mmatconv.deploy.folding import FoldReport, fold
@@ -174,7 +174,7 @@ def test_a_layer_by_itself():
     folded = fold(layer)
     assert type(folded) is FoldedATConv
     assert relative_error(folded(x), layer(x)) < 1e-12
-    with paper_order(folded):
+    with projection_first(folded):
         assert relative_error(folded(x), layer(x)) < 1e-12
     assert type(fold(downsample)) is nn.Conv2d
     assert relative_error(fold(downsample)(x), downsample(x)) < 1e-12
@@ -243,7 +243,7 @@ def test_refusals(make, message):
 @pytest.mark.parametrize('config', ['det', 'seg', 'cls'])
 def test_inside_detectors_segmentors_and_classifiers(config, dtype):
     config = Config.fromfile(f'tests/test_tools/configs/{config}.py')
-    model = randomise(build(config, 'cpu')).to(dtype)
+    model = randomise(build_model(config, 'cpu')).to(dtype)
     folded = fold(model)
     assert folded.fold_report == FoldReport(5, 8, 8, 4, 4)
     x = torch.randn(1, 3, 64, 96, dtype=dtype)

@@ -16,7 +16,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, PARAM_SCHEDULERS, DefaultScope
 
 from mmatconv.checkpoint.loading import load_pretrained
-from mmatconv.datasets.lmdb_folder import write_lmdb
+from mmatconv.datasets.lmdb_writer import write_lmdb
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'configs' / 'imagenet').rglob('*.py'))

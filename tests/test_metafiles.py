@@ -12,7 +12,7 @@ import yaml
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmatconv.analysis.building import count_config
+from mmatconv.analysis.complexity.config_complexity import count_config
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)

@@ -1,1 +1,1 @@
-"""What a run has to show: curves and tables."""
+"""Benchmarks, parameter and FLOP counts, the paper's tables, studies, and reports of a training."""

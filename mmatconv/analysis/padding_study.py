@@ -11,7 +11,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from mmatconv.analysis.building import build, quiet
+from mmatconv.analysis.build_model import build_model, quiet
 from mmatconv.checkpoint.loading import compare, state_dict_of
 from mmatconv.checkpoint.reader import read_checkpoint
 from mmatconv.errors import UserError
@@ -50,7 +50,7 @@ def image_files(folder: str, count: int) -> list[Path]:
         UserError: There is no folder or no image in it.
     """
     if not Path(folder).is_dir():
-        raise UserError(f"'{folder}' is no folder; name one with images, for example data/coco/val2017.")
+        raise UserError(f"'{folder}' is not a folder; name one with images, for example data/coco/val2017.")
     files = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in IMAGES)[:count]
     if not files:
         raise UserError(f"folder '{folder}' holds no image; expected files ending in {', '.join(IMAGES)}.")
@@ -61,7 +61,7 @@ def load_model(config: Config, checkpoint: str, mask_padding: bool) -> nn.Module
     """The detector with its weights, in evaluation mode.
 
     Raises:
-        UserError: Its backbone is none of ours, or the weights do not fit.
+        UserError: Its backbone is not one of mmatconv's, or the weights do not fit.
     """
     kind = str(config.model.backbone.type)
     if kind.rpartition('.')[2] not in ('AttNet', 'ATConvPVT', 'ATConvSwin'):
@@ -69,7 +69,7 @@ def load_model(config: Config, checkpoint: str, mask_padding: bool) -> nn.Module
     config = config.copy()
     config.model.backbone.update(mask_padding=mask_padding, init_cfg=None)
     with quiet():
-        model = build(config, 'cpu').eval()
+        model = build_model(config, 'cpu').eval()
     state = state_dict_of(read_checkpoint(checkpoint))
     if not (fit := compare(model.state_dict(), state)).fits:
         raise UserError(f"checkpoint '{checkpoint}' does not fit the config: {fit.summary()}.")
@@ -96,7 +96,7 @@ def study(model: nn.Module, config: Config, files: Sequence[Path], pad: float, t
         for file in files:
             data = pipeline(dict(img_path=str(file), img_id=0))
             height, width = data['inputs'].shape[1:]
-            # Not zero after normalisation, so that it is no padding itself.
+            # Not zero after normalisation, so that it is not taken for padding.
             companion = dict(
                 inputs=torch.full((3, round(height * (1 + pad)), round(width * (1 + pad))), 7, dtype=torch.uint8),
                 data_samples=data['data_samples'].clone(),

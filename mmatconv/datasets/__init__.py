@@ -3,8 +3,10 @@
 numpy and OpenCV draw the shapes, pycocotools encodes them; ``ImageNet`` needs mmpretrain, imported when asked for.
 """
 
-from mmatconv.datasets.shapes import CLASSES, PALETTE, SEG_CLASSES, Instance, Scene, draw_scene
-from mmatconv.datasets.shapes_writer import preview, write_shapes
+from mmatconv.datasets.shapes.classes import CLASSES, PALETTE, SEG_CLASSES
+from mmatconv.datasets.shapes.preview import preview
+from mmatconv.datasets.shapes.scene import Instance, Scene, draw_scene
+from mmatconv.datasets.shapes.writer import write_shapes
 
 __all__ = ['CLASSES', 'PALETTE', 'SEG_CLASSES', 'Instance', 'Scene', 'draw_scene', 'preview', 'write_shapes']
 

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.logging import print_log
 from mmpretrain.datasets import ImageNet as ImageNetFolders
 
-from mmatconv.datasets.lmdb_folder import SUFFIX, uri
+from mmatconv.datasets.lmdb_backend import SUFFIX, uri
 from mmatconv.errors import UserError
 
 

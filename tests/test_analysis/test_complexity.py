@@ -7,8 +7,8 @@ from torch import nn
 
 import mmatconv
 from mmatconv import ATConv, dynamic_depthwise_conv2d
-from mmatconv.analysis.complexity import RULES, count, counting_device, dynamic_convolution_flops
-from mmatconv.analysis.paper_order import paper_order
+from mmatconv.analysis.complexity.counter import RULES, count, counting_device, dynamic_convolution_flops
+from mmatconv.analysis.complexity.projection_first import projection_first
 from mmatconv.layers.token_mixers.atconv_step import ATConvStep
 
 IMAGE = (1, 3, 224, 224)
@@ -61,7 +61,7 @@ def test_models_have_the_counts_of_their_definition(name, arch, channels, params
     with torch.device(counting_device()):
         model = Classifier(name, channels, arch=arch)
     ours = count(model, IMAGE)
-    with paper_order(model):
+    with projection_first(model):
         paper = count(model, IMAGE)
     assert ours.params == paper.params == params
     assert (billions(paper.flops), billions(paper.macs), billions(ours.macs)) == (flops, macs, first)
@@ -155,7 +155,7 @@ def test_order_of_the_paper_gives_the_same_results(context_pool, memory_format):
     model = mmatconv.AttNet(arch, init='live', context_pool=context_pool).double().eval()
     x = torch.randn(2, 3, 96, 64, dtype=torch.float64).contiguous(memory_format=memory_format)
     ours = model(x)
-    with paper_order(model) as same:
+    with projection_first(model) as same:
         assert same is model
         paper = model(x)
     for a, b in zip(ours, paper):
@@ -170,7 +170,7 @@ def test_order_of_the_paper_projects_the_whole_map():
     layer.kernel_proj.register_forward_hook(lambda module, args, output: projected.append(args[0].shape))
     x = torch.randn(2, 8, 12, 10).contiguous(memory_format=torch.channels_last)
     layer(x)
-    with paper_order(layer):
+    with projection_first(layer):
         layer(x)
     assert projected == [(2, 8, 9, 1), (2, 8, 12, 10)]
 
@@ -181,5 +181,5 @@ def test_order_of_the_paper_for_the_steps_of_the_road_map(step):
     layer = ATConvStep(8, step).double()
     x = torch.randn(2, 8, 12, 10, dtype=torch.float64)
     ours = layer(x)
-    with paper_order(layer):
+    with projection_first(layer):
         torch.testing.assert_close(layer(x), ours, rtol=0, atol=1e-12)

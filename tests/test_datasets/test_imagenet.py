@@ -19,8 +19,9 @@ from mmengine.registry import DATASETS, DefaultScope
 from torch.utils.data import DataLoader
 
 import mmatconv.datasets.imagenet as imagenet
-from mmatconv.datasets import lmdb_folder
-from mmatconv.datasets.lmdb_folder import split_uri, uri, write_lmdb
+from mmatconv.datasets import lmdb_backend
+from mmatconv.datasets.lmdb_backend import split_uri, uri
+from mmatconv.datasets.lmdb_writer import write_lmdb
 from mmatconv.errors import UserError
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_tools' / 'make_imagenet_lmdb.py'
@@ -110,7 +111,7 @@ def test_workers_read_what_the_first_process_has_opened(folders, packed, method)
 
 def read_in_child(path, queue):
     data = fileio.get(path)
-    queue.put((os.getpid(), lmdb_folder._owner, list(lmdb_folder._environments), data))
+    queue.put((os.getpid(), lmdb_backend._owner, list(lmdb_backend._environments), data))
 
 
 def test_a_forked_process_opens_the_file_itself(packed, tmp_path):
@@ -128,7 +129,7 @@ def test_a_forked_process_opens_the_file_itself(packed, tmp_path):
     # What the parent had opened besides is not there.
     assert opened == [str(packed / 'train.lmdb')]
     assert child.exitcode == 0
-    assert lmdb_folder._owner == os.getpid() and fileio.get(path) == content
+    assert lmdb_backend._owner == os.getpid() and fileio.get(path) == content
 
 
 def test_lmdb_goes_before_the_folder_and_the_log_says_so(folders, packed, tmp_path, monkeypatch):

@@ -6,8 +6,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from mmatconv.datasets import CLASSES, PALETTE, SEG_CLASSES, draw_scene, preview
-from mmatconv.datasets.shapes import MIN_VISIBLE, _Painter
-from mmatconv.datasets.shapes_writer import polygons, run_lengths
+from mmatconv.datasets.shapes.coco_annotations import polygons, run_lengths
+from mmatconv.datasets.shapes.scene import MIN_VISIBLE, Painter
 
 
 def test_names_go_together():
@@ -39,7 +39,7 @@ def test_equal_generators_give_equal_scenes():
 def test_shapes_stay_in_sight():
     shares = []
     for i in range(40):
-        painter = _Painter(np.random.default_rng([1, i]), 96)
+        painter = Painter(np.random.default_rng([1, i]), 96)
         scene = painter.paint(crowd=i % 2 == 0)
         shares += [instance.mask.sum() / area for instance, area in zip(scene.instances, painter.areas)]
     assert min(shares) >= MIN_VISIBLE

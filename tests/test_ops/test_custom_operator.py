@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmatconv.ops import dynamic_depthwise_conv2d
 from mmatconv.ops.dynamic_conv.custom_operator import convolve
@@ -115,18 +114,6 @@ def test_gradients_of_gradients(path):
     x, kernel = make(2, 3, 4, channels=2, dtype=torch.float64)
     assert torch.autograd.gradgradcheck(lambda *args: convolve(*args, path), (x, kernel))
     assert torch.autograd.gradgradcheck(lambda *args: dynamic_depthwise_conv2d(*args, path=path), (x, kernel))
-
-
-@pytest.mark.newer_torch
-def test_flops_are_two_for_a_multiply_add():
-    x, kernel = make(2, 6, 8)
-    multiply_adds = x.numel() * 9
-    with FlopCounterMode(display=False) as counter:
-        OPS.dynamic_depthwise_conv2d(x, kernel, 'auto').sum().backward()
-    assert counter.get_total_flops() == 3 * 2 * multiply_adds
-    with FlopCounterMode(display=False) as counter:
-        OPS.dynamic_depthwise_conv2d(x.detach(), kernel, 'auto').sum().backward()
-    assert counter.get_total_flops() == 2 * 2 * multiply_adds
 
 
 def test_meta_tensors_have_shapes():

@@ -10,7 +10,7 @@ import pytest
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
-from mmatconv.datasets.lmdb_folder import write_lmdb
+from mmatconv.datasets.lmdb_writer import write_lmdb
 from mmatconv.engine.checks.damaged_files import SkippedFilesHook, record_of
 from mmatconv.engine.cli import options
 from mmatconv.engine.cli.report import sentence_of

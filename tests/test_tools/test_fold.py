@@ -15,7 +15,7 @@ from mmengine.model import BaseModel, BaseTTAModel
 from torch import nn
 
 from mmatconv import ATConv
-from mmatconv.analysis.building import build
+from mmatconv.analysis.build_model import build_model
 from mmatconv.deploy.folded_atconv import FoldedATConv
 from mmatconv.engine.hooks.fold import FoldHook
 
@@ -26,7 +26,7 @@ LINE = '--fold: folded 5 BatchNorm, 8 LayerNorm, 8 LayerScale, 4 RMSNorm gain, 4
 def random_state(config, seed):
     """A state in which no norm and no scale of the backbone is near one."""
     torch.manual_seed(seed)
-    model = build(Config.fromfile(str(CONFIGS / config)), 'cpu')
+    model = build_model(Config.fromfile(str(CONFIGS / config)), 'cpu')
     for name, tensor in [*model.backbone.named_parameters(), *model.backbone.named_buffers()]:
         if tensor.dim() == 1:
             tensor.data.copy_(torch.rand_like(tensor) + 0.2 if 'running_var' in name else torch.randn_like(tensor))

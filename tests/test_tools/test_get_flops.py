@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmatconv.analysis.building import count_config
+from mmatconv.analysis.complexity.config_complexity import count_config
 from mmatconv.engine.cli.config_file import load_config
 from mmatconv.errors import UserError
 
@@ -82,7 +82,7 @@ def test_classifier_in_the_order_of_the_paper(run, tmp_path, environment, monkey
 
 @pytest.mark.parametrize('shape', [['64', '64', '64'], ['64', '-3'], ['0'], ['6.5'], ['']])
 def test_wrong_shapes(shape):
-    with pytest.raises(UserError, match='is no size; give height and width as positive whole numbers'):
+    with pytest.raises(UserError, match='is not a size; give height and width as positive whole numbers'):
         load_tool().read_size(shape)
 
 
@@ -94,7 +94,7 @@ def test_one_number_is_a_square():
 def test_wrong_shape_is_one_sentence(run, tmp_path):
     outcome = run(TOOL, 'cls.py', '--shape', '64', '-3', cwd=tmp_path)
     assert outcome.status == 1
-    assert outcome.sentence == "--shape '64 -3' is no size; give height and width as positive whole numbers"
+    assert outcome.sentence == "--shape '64 -3' is not a size; give height and width as positive whole numbers"
 
 
 def test_missing_config(run, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 
 from mmatconv import UserError
-from mmatconv.analysis.building import build
+from mmatconv.analysis.build_model import build_model
 from mmatconv.analysis.padding_study import image_files, load_model, study
 
 CONFIGS = Path(__file__).parent / 'configs'
@@ -16,7 +16,7 @@ CONFIGS = Path(__file__).parent / 'configs'
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
     torch.manual_seed(0)
-    model = build(Config.fromfile(str(CONFIGS / 'det.py')), 'cpu')
+    model = build_model(Config.fromfile(str(CONFIGS / 'det.py')), 'cpu')
     for parameter in model.roi_head.bbox_head.parameters():
         parameter.data.normal_(std=0.05)
     path = tmp_path_factory.mktemp('weights') / 'random.pth'
@@ -58,4 +58,4 @@ def test_tool(weights, shapes, run, tmp_path):
     outcome = call(shapes / 'coco' / 'val', '--count', 1)
     assert outcome.status == 0, outcome.errors
     assert 'padded by 25% of height and width' in outcome.output and 'command: python ' in outcome.output
-    assert call('nowhere').sentence.startswith("'nowhere' is no folder")
+    assert call('nowhere').sentence.startswith("'nowhere' is not a folder")

@@ -1,4 +1,4 @@
-"""Time and memory of ATConv beside its competitors, in turns and in one process.
+"""Time and memory of ATConv beside its candidates, in turns and in one process.
 
 Example:
     python tools/analysis_tools/benchmark.py --level operator --mode forward backward
@@ -25,7 +25,7 @@ from mmatconv.engine.cli.train_test import Parser
 from mmatconv.errors import UserError
 
 if TYPE_CHECKING:
-    from mmatconv.analysis.benchmark.competitors import Setting
+    from mmatconv.analysis.benchmark.case import Setting
     from mmatconv.analysis.benchmark.measure import Outcome
 
 LEVELS = ('operator', 'block', 'backbone', 'detector')
@@ -41,7 +41,7 @@ def parser() -> Parser:
         '--models',
         nargs='+',
         metavar='NAME',
-        help='models of level backbone or detector, competitors of level operator or block; an unknown one lists them',
+        help='models of level backbone or detector, candidates of level operator or block; an unknown one lists them',
     )
     add('--mode', nargs='+', choices=MODES, default=['forward'], help='step: training step; default: forward')
     add(
@@ -60,10 +60,10 @@ def parser() -> Parser:
     add('--memory-format', nargs='+', choices=('contiguous', 'channels_last'), help='of the input')
     add('--device', choices=('cpu', 'cuda'), default='cpu', help='cuda is ROCm too; default: cpu')
     add('--threads', type=positive, metavar='N', help='CPU threads; default: as torch chooses')
-    add('--repeats', type=positive, default=10, metavar='N', help='readings of each competitor; default: 10')
+    add('--repeats', type=positive, default=10, metavar='N', help='readings of each candidate; default: 10')
     add('--warmup', type=positive, default=2, metavar='N', help='calls before the first reading; default: 2')
-    add('--reference', metavar='NAME', help='the competitor that ratios are to')
-    add('--compile', action='store_true', help='every competitor through torch.compile')
+    add('--reference', metavar='NAME', help='the candidate that ratios are to')
+    add('--compile', action='store_true', help='every candidate through torch.compile')
     add('--fold', action='store_true', help='add our backbones folded for inference')
     add('--mask-padding', action='store_true', help='add ours with mask_padding, on padded images and on whole ones')
     add('--check', action='store_true', help='also at twice the height and width: is the time per pixel the same?')
@@ -75,7 +75,7 @@ def parser() -> Parser:
 def positive(text: str) -> int:
     """A positive whole number."""
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is no positive whole number")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a positive whole number")
     return int(text)
 
 
@@ -104,7 +104,7 @@ def read_size(values: Sequence[str]) -> tuple[int, int]:
     """
     if len(values) > 2 or not all(value.isdecimal() and int(value) > 0 for value in values):
         raise UserError(
-            f"--size '{' '.join(values)}' is no size; give height and width as positive whole numbers, and --size "
+            f"--size '{' '.join(values)}' is not a size; give height and width as positive whole numbers, and --size "
             'again for another one'
         )
     return int(values[0]), int(values[-1])
@@ -134,8 +134,8 @@ def measure_all(args: argparse.Namespace, sizes: list[tuple[int, int]] | None) -
 
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        from mmatconv.analysis.benchmark.cases import LEVELS as levels
-        from mmatconv.analysis.benchmark.cases import check_models, make_cases, settings
+        from mmatconv.analysis.benchmark.levels import LEVELS as levels
+        from mmatconv.analysis.benchmark.levels import check_models, make_cases, settings
         from mmatconv.analysis.benchmark.linear_cost import quadrupled
         from mmatconv.analysis.benchmark.measure import measure
         from mmatconv.analysis.benchmark.timing import stopwatch
@@ -152,19 +152,19 @@ def measure_all(args: argparse.Namespace, sizes: list[tuple[int, int]] | None) -
             place = f'{len(outcomes) + 1} of {total}: {case.title}'
             if bar.disable:
                 print(place, file=sys.stderr, flush=True)
-            timed = sum(competitor.timed for competitor in case.competitors)
+            timed = sum(candidate.timed for candidate in case.candidates)
             task = bar.add_task(place, total=timed * args.repeats)
             outcomes.append(
                 measure(case, args.repeats, args.warmup, stopwatch(args.device), lambda t=task: bar.advance(t))
             )
             # Weights and maps of this case make room for the next.
-            case.competitors = ()
+            case.candidates = ()
     return outcomes
 
 
 def base_setting(args: argparse.Namespace) -> 'Setting':
     """What all cases have in common."""
-    from mmatconv.analysis.benchmark.competitors import Setting
+    from mmatconv.analysis.benchmark.case import Setting
 
     return Setting(
         dtype=args.dtype,

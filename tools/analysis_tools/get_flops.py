@@ -17,7 +17,7 @@ from mmatconv.engine.cli.train_test import Parser
 from mmatconv.errors import UserError
 
 if TYPE_CHECKING:
-    from mmatconv.analysis.complexity import Complexity
+    from mmatconv.analysis.complexity.counter import Complexity
 
 
 def main(progress: report.Progress) -> None:
@@ -42,8 +42,9 @@ def main(progress: report.Progress) -> None:
     size = None if args.shape is None else read_size(args.shape)
     config = load_config(args.config, args.cfg_options)
 
-    from mmatconv.analysis.building import count_config, quiet
-    from mmatconv.analysis.forms import BOX_ROIS, MASK_ROIS, is_two_stage
+    from mmatconv.analysis.build_model import quiet
+    from mmatconv.analysis.complexity.config_complexity import count_config
+    from mmatconv.analysis.complexity.counted_forward import BOX_ROIS, MASK_ROIS, is_two_stage
 
     with quiet():
         model, size, complexity = count_config(config, size, args.paper_order)
@@ -67,7 +68,7 @@ def read_size(values: list[str]) -> tuple[int, int]:
         UserError: It is something else.
     """
     if len(values) > 2 or not all(value.isdecimal() and int(value) > 0 for value in values):
-        raise UserError(f"--shape '{' '.join(values)}' is no size; give height and width as positive whole numbers")
+        raise UserError(f"--shape '{' '.join(values)}' is not a size; give height and width as positive whole numbers")
     return int(values[0]), int(values[-1])
 
 

@@ -22,7 +22,7 @@ def main(progress: report.Progress) -> None:
     parser.add_argument('--tables', metavar='I,II,...', help='numbers of tables; all if not given')
     args = parser.parse_args()
 
-    from mmatconv.analysis.building import quiet
+    from mmatconv.analysis.build_model import quiet
 
     with quiet():
         from mmatconv.analysis.paper.render import FORMATS

@@ -27,7 +27,7 @@ def run(arguments: list[str] | None, progress: report.Progress) -> None:
 
     from rich.progress import track
 
-    from mmatconv.datasets.lmdb_folder import write_lmdb
+    from mmatconv.datasets.lmdb_writer import write_lmdb
 
     count = write_lmdb(args.folder, args.target, lambda images: track(images, f'{args.target}'))
     print(f"{count} images are written to '{args.target}'")

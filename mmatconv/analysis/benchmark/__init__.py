@@ -1,1 +1,1 @@
-"""Competitors timed side by side: operators, token mixers, backbones, whole models."""
+"""Candidates timed side by side: operators, token mixers, backbones, whole models."""

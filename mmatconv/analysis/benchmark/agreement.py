@@ -1,4 +1,4 @@
-"""The gate in front of the stopwatch: whoever claims to compute the same must compute the same."""
+"""Numerical agreement, checked before anything is timed: candidates that claim to be equal must be equal."""
 
 import copy
 import math
@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from mmatconv.analysis.benchmark.competitors import Case, Competitor
-from mmatconv.analysis.benchmark.modes import Run, deterministic
+from mmatconv.analysis.benchmark.case import Candidate, Case
+from mmatconv.analysis.benchmark.runs import Run, deterministic
 from mmatconv.errors import UserError
 
 # In float32: largest error of a tensor, as a share of its root mean square, after up to 40 blocks and back.
@@ -23,7 +23,7 @@ Results = Mapping[str, Tensor]
 
 
 def check_agreement(case: Case, runs: Mapping[str, Run]) -> dict[str, float]:
-    """Compare the outputs, and beyond forward all gradients, of competitors that claim to be equal.
+    """Compare the outputs, and beyond forward all gradients, of candidates that claim to be equal.
 
     In float32 the error may be ``TOLERANCE``. In half precision both are compared with the original in float32, and
     the error may be twice that of the original in half precision (flash-attention's rule), plus one rounding of the
@@ -31,32 +31,32 @@ def check_agreement(case: Case, runs: Mapping[str, Run]) -> dict[str, float]:
 
     Args:
         case: The case.
-        runs: Its competitors by name.
+        runs: Its candidates by name.
 
     Returns:
-        The error of each competitor that has an ``equal_to``.
+        The error of each candidate that has an ``equal_to``.
 
     Raises:
-        UserError: Competitors disagree.
+        UserError: Candidates disagree.
     """
     errors = {}
     truths: dict[str, tuple[Results, dict[str, float]]] = {}
-    for competitor in case.competitors:
-        if competitor.equal_to is None or competitor.name not in runs or competitor.equal_to not in runs:
+    for candidate in case.candidates:
+        if candidate.equal_to is None or candidate.name not in runs or candidate.equal_to not in runs:
             continue
-        original = next(other for other in case.competitors if other.name == competitor.equal_to)
+        original = next(other for other in case.candidates if other.name == candidate.equal_to)
         if original.name not in truths:
             truths[original.name] = _truth(original, case, runs[original.name])
         truth, allowed = truths[original.name]
-        found = results(runs[competitor.name])
+        found = results(runs[candidate.name])
         for kind in KINDS:
             error = largest_error(found, truth, kind)
             if not error <= allowed[kind]:
                 raise UserError(
-                    f"'{competitor.name}' and '{original.name}' of {case.title} differ by {error:.1e} in {kind}s "
+                    f"'{candidate.name}' and '{original.name}' of {case.title} differ by {error:.1e} in {kind}s "
                     f'where {allowed[kind]:.1e} is allowed; no speed is reported on wrong results'
                 )
-            errors[competitor.name] = max(error, errors.get(competitor.name, 0.0))
+            errors[candidate.name] = max(error, errors.get(candidate.name, 0.0))
     return errors
 
 
@@ -102,7 +102,7 @@ def _rms(tensor: Tensor) -> float:
     return tensor.square().mean().sqrt().item()
 
 
-def _truth(original: Competitor, case: Case, run: Run) -> tuple[Results, dict[str, float]]:
+def _truth(original: Candidate, case: Case, run: Run) -> tuple[Results, dict[str, float]]:
     """What the original computes in float32, and the errors that are allowed."""
     allowed = dict(output=TOLERANCE, gradient=KINKS if case.has_kinks else TOLERANCE)
     narrow = results(run)
@@ -115,7 +115,7 @@ def _truth(original: Competitor, case: Case, run: Run) -> tuple[Results, dict[st
         inputs=tuple(x.detach().float() for x in original.inputs),
     )
     setting = replace(case.setting, dtype='float32', compiled=False)
-    full = Run(wide, replace(case, setting=setting, competitors=[wide]))
+    full = Run(wide, replace(case, setting=setting, candidates=[wide]))
     if run.gradients is not None:
         # As they were rounded to the dtype.
         full.gradients = [gradient.float() for gradient in run.gradients]

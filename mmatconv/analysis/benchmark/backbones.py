@@ -5,10 +5,10 @@ from collections.abc import Callable
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmatconv.analysis.benchmark.competitors import Case, Competitor, Setting
-from mmatconv.analysis.benchmark.randomize import randomize
-from mmatconv.analysis.benchmark.variants import RELEASED, variants
-from mmatconv.analysis.building import quiet
+from mmatconv.analysis.benchmark.backbone_variants import RELEASED, variants
+from mmatconv.analysis.benchmark.case import Candidate, Case, Setting
+from mmatconv.analysis.benchmark.random_weights import randomize
+from mmatconv.analysis.build_model import quiet
 from mmatconv.analysis.paper.models import pvt, swin
 from mmatconv.backbones import ATConvPVT, ATConvSwin, AttNet
 
@@ -29,12 +29,12 @@ def backbone_case(name: str, setting: Setting) -> Case:
     """
     family, arch = MODELS_BY_NAME[name]
     x = setting.random(3)
-    competitors = list(variants(lambda options: randomize(FAMILIES[family](arch, **options)), lambda m: m, x, setting))
+    candidates = list(variants(lambda options: randomize(FAMILIES[family](arch, **options)), lambda m: m, x, setting))
     reference = RELEASED
     if family in ORIGINALS:
         reference = family.removeprefix('atconv-')
-        competitors.append(Competitor(reference, original(family, arch).to(setting.device), (x,)))
-    return Case('backbone', name, setting, reference, competitors, autocast=True)
+        candidates.append(Candidate(reference, original(family, arch).to(setting.device), (x,)))
+    return Case('backbone', name, setting, reference, candidates, autocast=True)
 
 
 def original(family: str, arch: str) -> nn.Module:

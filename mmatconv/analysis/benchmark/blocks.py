@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from mmatconv.analysis.benchmark.competitors import DTYPES, Case, Competitor, Setting
+from mmatconv.analysis.benchmark.case import DTYPES, Candidate, Case, Setting
 from mmatconv.analysis.benchmark.grid_attention import GridAttention
-from mmatconv.analysis.benchmark.randomize import randomize
-from mmatconv.analysis.benchmark.released_expression import ReleasedATConv
+from mmatconv.analysis.benchmark.random_weights import randomize
+from mmatconv.analysis.benchmark.released_baseline import ReleasedATConv
 from mmatconv.backbones.attention_adapters import SpatialReductionAttention, WindowAttention
 from mmatconv.errors import UserError
 from mmatconv.layers import ATConv
@@ -49,7 +49,7 @@ def block_case(setting: Setting) -> Case:
     }
     dtype = DTYPES[setting.dtype]
     x = setting.random(dim, dtype)
-    competitors, left_out = [], [NO_CROSS_SHAPED]
+    candidates, left_out = [], [NO_CROSS_SHAPED]
     for name, make in mixers.items():
         torch.manual_seed(0)
         try:
@@ -58,5 +58,5 @@ def block_case(setting: Setting) -> Case:
             left_out.append(f'{name} attention: {error}')
             continue
         equal_to = REFERENCE if name == 'ours' else None
-        competitors.append(Competitor(name, mixer, (x,), differentiable=1, equal_to=equal_to))
-    return Case('block', 'token mixers', setting, REFERENCE, competitors, left_out=left_out)
+        candidates.append(Candidate(name, mixer, (x,), differentiable=1, equal_to=equal_to))
+    return Case('block', 'token mixers', setting, REFERENCE, candidates, left_out=left_out)

@@ -9,11 +9,11 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from mmatconv.analysis.benchmark.competitors import Case, Competitor, Setting
-from mmatconv.analysis.benchmark.randomize import randomize
-from mmatconv.analysis.benchmark.variants import RELEASED, variants
-from mmatconv.analysis.building import build, quiet
-from mmatconv.analysis.forms import is_two_stage
+from mmatconv.analysis.benchmark.backbone_variants import RELEASED, variants
+from mmatconv.analysis.benchmark.case import Candidate, Case, Setting
+from mmatconv.analysis.benchmark.random_weights import randomize
+from mmatconv.analysis.build_model import build_model, quiet
+from mmatconv.analysis.complexity.counted_forward import is_two_stage
 from mmatconv.analysis.paper.models import mask_rcnn, swin
 from mmatconv.engine.cli.config_file import PROJECT, load_config
 
@@ -91,11 +91,11 @@ def detector_case(name: str, setting: Setting) -> Case:
         randomize(network.model.backbone)
         return network
 
-    competitors = list(variants(make, lambda network: network.model.backbone, x, setting))
+    candidates = list(variants(make, lambda network: network.model.backbone, x, setting))
     reference, config = _original(name, path)
     if config is not None:
-        competitors.append(Competitor(reference, wrap(config, setting).to(setting.device), (x,)))
-    return Case('detector', name, setting, reference, competitors, autocast=True, has_kinks=True)
+        candidates.append(Candidate(reference, wrap(config, setting).to(setting.device), (x,)))
+    return Case('detector', name, setting, reference, candidates, autocast=True, has_kinks=True)
 
 
 def wrap(config: Config, setting: Setting) -> Network:
@@ -103,7 +103,7 @@ def wrap(config: Config, setting: Setting) -> Network:
     config.model.backbone.pop('init_cfg', None)
     torch.manual_seed(0)
     with quiet():
-        model = build(config, 'cpu')
+        model = build_model(config, 'cpu')
     if not is_two_stage(model):
         return Network(model)
     return Network(model, *(random_boxes(count, setting) for count in setting.rois))

@@ -10,11 +10,11 @@ FACTOR, TOLERANCE = 4, 0.1
 
 @dataclass(frozen=True)
 class Growth:
-    """Time per pixel of one competitor at two sizes.
+    """Time per pixel of one candidate at two sizes.
 
     Attributes:
         title: The smaller case.
-        name: The competitor's.
+        name: The candidate's.
         small: Seconds per pixel of one sample at the smaller size.
         large: The same at four times the pixels.
     """
@@ -40,7 +40,7 @@ def quadrupled(sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def growths(outcomes: Sequence[Outcome]) -> Iterator[Growth]:
-    """Every competitor in every two outcomes that differ in size alone, one with twice the height and width."""
+    """Every candidate in every two outcomes that differ in size alone, one with twice the height and width."""
     for small in outcomes:
         for large in outcomes:
             doubled = tuple(2 * side for side in small.case.setting.size)

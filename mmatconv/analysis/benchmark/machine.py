@@ -37,7 +37,7 @@ def cpu_model() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, torch with its CUDA or ROCm, this package, and what competitors come from."""
+    """Of Python, torch with its CUDA or ROCm, this package, and what candidates come from."""
     found = dict(python=platform.python_version(), torch=torch.__version__, mmatconv=__version__)
     if torch.version.cuda or torch.version.hip:
         found['rocm' if torch.version.hip else 'cuda'] = torch.version.hip or torch.version.cuda

@@ -6,23 +6,23 @@ from dataclasses import dataclass, field
 import torch
 
 from mmatconv.analysis.benchmark.agreement import check_agreement
-from mmatconv.analysis.benchmark.competitors import Case
+from mmatconv.analysis.benchmark.case import Case
 from mmatconv.analysis.benchmark.memory import held_bytes, peak_growth
-from mmatconv.analysis.benchmark.modes import Run
 from mmatconv.analysis.benchmark.operators import COPY
+from mmatconv.analysis.benchmark.runs import Run
 from mmatconv.analysis.benchmark.timing import Stopwatch, Times, interleave
 
 
 @dataclass
 class Measured:
-    """What was measured of one competitor.
+    """What was measured of one candidate.
 
     Attributes:
-        name: The competitor's.
+        name: The candidate's.
         times: Readings.
         held: Bytes it keeps between calls.
         peak: Bytes at the worst moment of a call, ``held`` included.
-        error: Against the competitor it must equal, None where there is none.
+        error: Against the candidate it must equal, None where there is none.
         floor: Bytes that have to be moved at least, None where that is not known.
     """
 
@@ -45,7 +45,7 @@ class Outcome:
 
     Attributes:
         case: The case.
-        measured: Competitors that ran, in their order.
+        measured: Candidates that ran, in their order.
         failed: Names of those that ran out of memory.
     """
 
@@ -54,7 +54,7 @@ class Outcome:
     failed: list[str] = field(default_factory=list)
 
     def find(self, name: str) -> Measured | None:
-        """The competitor of that name, None if it did not run."""
+        """The candidate of that name, None if it did not run."""
         return next((entry for entry in self.measured if entry.name == name), None)
 
     def speed(self, entry: Measured) -> float | None:
@@ -76,7 +76,7 @@ class Outcome:
 def measure(
     case: Case, repeats: int, warmup: int, stopwatch: Stopwatch, tick: Callable[[], None] = lambda: None
 ) -> Outcome:
-    """Measure all competitors of a case.
+    """Measure all candidates of a case.
 
     Args:
         case: The case.
@@ -86,37 +86,37 @@ def measure(
         tick: Called after every reading.
 
     Raises:
-        UserError: Competitors that must be equal are not; nothing was timed.
+        UserError: Candidates that must be equal are not; nothing was timed.
     """
     if case.setting.compiled:
         # One function may only be compiled so many times before torch gives up on it and says nothing.
         torch.compiler.reset()
     runs, failed = {}, []
-    for competitor in case.competitors:
-        run = Run(competitor, case)
+    for candidate in case.candidates:
+        run = Run(candidate, case)
         try:
             run()
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            failed.append(competitor.name)
+            failed.append(candidate.name)
             run.drop_gradients()
             if case.setting.device == 'cuda':
                 torch.cuda.empty_cache()
             continue
-        runs[competitor.name] = run
+        runs[candidate.name] = run
     errors = check_agreement(case, runs)
-    timed = {c.name: runs[c.name] for c in case.competitors if c.timed and c.name in runs}
+    timed = {c.name: runs[c.name] for c in case.candidates if c.timed and c.name in runs}
     device = case.setting.device
     growth = {name: peak_growth(run, device) for name, run in timed.items()}
     times = interleave(timed, repeats, warmup, stopwatch, tick)
     measured = []
-    for competitor in case.competitors:
-        name = competitor.name
+    for candidate in case.candidates:
+        name = candidate.name
         if name not in timed:
             continue
         held = held_bytes(timed[name].held())
-        floor = None if competitor.passes is None else competitor.passes * held_bytes(competitor.inputs[:1])
+        floor = None if candidate.passes is None else candidate.passes * held_bytes(candidate.inputs[:1])
         measured.append(Measured(name, times[name], held, held + growth[name], errors.get(name), floor))
     return Outcome(case, measured, failed)
 

@@ -1,8 +1,8 @@
 """Peak memory of one call.
 
-The figure is what a process with this competitor alone would have in tensors at the worst moment: what it holds
+The figure is what a process with this candidate alone would have in tensors at the worst moment: what it holds
 between calls (weights, buffers, inputs, the state of the optimizer) plus the most that one call allocates on top
-(activations, gradients, workspaces). Competitors share a process here, so both parts are taken by difference.
+(activations, gradients, workspaces). Candidates share a process here, so both parts are taken by difference.
 
 On CUDA the second part is ``max_memory_allocated`` less what was allocated before the call. On a CPU it is the
 highest sum of the allocations and releases that torch's profiler records, in their order: exact to the byte and

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmatconv.analysis.benchmark.competitors import DTYPES, FORMATS, PASSES, Case, Competitor, Setting
+from mmatconv.analysis.benchmark.case import DTYPES, FORMATS, PASSES, Candidate, Case, Setting
 from mmatconv.ops import dynamic_depthwise_conv2d
 
 REFERENCE, COPY = 'grouped', 'copy'
@@ -56,17 +56,17 @@ def operator_case(setting: Setting) -> Case:
     weight = kernel[:1].transpose(0, 1).contiguous()
     floor = dict(passes=PASSES[setting.mode])
     dynamic = dict(inputs=(x, kernel), differentiable=2, **floor)
-    competitors = [
-        Competitor('ours', dynamic_depthwise_conv2d, equal_to=REFERENCE, **dynamic),
-        Competitor(REFERENCE, grouped, **dynamic),
-        Competitor('unfold', unfold, equal_to=REFERENCE, **dynamic),
-        Competitor('static', static, (x, weight), differentiable=2, **floor),
-        Competitor(COPY, copy, (x.detach(), torch.empty_like(x)), passes=PASSES['forward'], forward_only=True),
+    candidates = [
+        Candidate('ours', dynamic_depthwise_conv2d, equal_to=REFERENCE, **dynamic),
+        Candidate(REFERENCE, grouped, **dynamic),
+        Candidate('unfold', unfold, equal_to=REFERENCE, **dynamic),
+        Candidate('static', static, (x, weight), differentiable=2, **floor),
+        Candidate(COPY, copy, (x.detach(), torch.empty_like(x)), passes=PASSES['forward'], forward_only=True),
     ]
     if setting.device == 'cuda':
         # Ours chooses Triton there by itself, and falls back where it cannot run.
-        competitors[1:1] = [
-            Competitor(f'ours, {path}', ours_on(path), equal_to=REFERENCE, **dynamic) for path in ('triton', 'grouped')
+        candidates[1:1] = [
+            Candidate(f'ours, {path}', ours_on(path), equal_to=REFERENCE, **dynamic) for path in ('triton', 'grouped')
         ]
     title = f'{size} x {size} dynamic depthwise convolution'
-    return Case('operator', title, setting, REFERENCE, competitors)
+    return Case('operator', title, setting, REFERENCE, candidates)

@@ -10,7 +10,7 @@ from mmatconv.analysis.benchmark.measure import Measured, Outcome
 
 LEGEND = (
     'median, p10 and p90 in ms; speed: times as fast as the reference (bold); peak: MiB held and allocated at the '
-    'worst moment of a call; memory: peak as a share of the reference; error: largest difference from the competitor '
+    'worst moment of a call; memory: peak as a share of the reference; error: largest difference from the candidate '
     'that must be equal, as a share of its root mean square.'
 )
 OPERATOR_LEGEND = (
@@ -23,7 +23,7 @@ MIB = 2**20
 def table(outcome: Outcome) -> Table:
     """One case."""
     has_floor = any(entry.floor is not None for entry in outcome.measured)
-    result = Table('competitor')
+    result = Table('candidate')
     for name in ('median', 'p10', 'p90', 'speed', 'peak', 'memory', 'error', *(('GB/s', 'share') * has_floor)):
         result.add_column(name, justify='right')
     for entry in outcome.measured:
@@ -48,7 +48,7 @@ def cells(outcome: Outcome, entry: Measured, has_floor: bool) -> list[str]:
 
 def growth_table(growths: Sequence[Growth]) -> Table:
     """Time per pixel at both sizes."""
-    result = Table('case', 'competitor')
+    result = Table('case', 'candidate')
     for name in ('ns per pixel', 'at 4 times', 'ratio', 'within 10 %'):
         result.add_column(name, justify='right')
     for growth in growths:

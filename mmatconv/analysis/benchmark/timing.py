@@ -1,4 +1,4 @@
-"""Stopwatches, and competitors timed in turns."""
+"""Stopwatches, and candidates timed in turns."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ def stopwatch(device: str) -> Stopwatch:
 
 @dataclass(frozen=True)
 class Times:
-    """The readings of one competitor, seconds for one call each."""
+    """The readings of one candidate, seconds for one call each."""
 
     readings: Sequence[float]
 
@@ -64,12 +64,12 @@ def interleave(
     stopwatch: Stopwatch,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[str, Times]:
-    """Time competitors in turns, so that a slower minute of the machine is a slower minute for all of them.
+    """Time candidates in turns, so that a slower minute of the machine is a slower minute for all of them.
 
-    Each round every competitor is read once, and another one begins.
+    Each round every candidate is read once, and another one begins.
 
     Args:
-        calls: The competitors by name.
+        calls: The candidates by name.
         repeats: Rounds.
         warmup: Calls of each before the first round.
         stopwatch: Reads how many seconds a number of calls takes.

@@ -8,8 +8,8 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from torch import Tensor, nn
 
-from mmatconv.analysis.building import count_config
-from mmatconv.analysis.complexity import Complexity, count
+from mmatconv.analysis.complexity.config_complexity import count_config
+from mmatconv.analysis.complexity.counter import Complexity, count
 from mmatconv.analysis.paper.figures import Counted
 from mmatconv.backbones import ATConvPVT, ATConvSwin, AttNet
 from mmatconv.layers import ATConv

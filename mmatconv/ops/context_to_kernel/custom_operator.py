@@ -211,9 +211,3 @@ if hasattr(torch.library, 'custom_op'):
         return grad_context, grad_weight, grad_bias, grad_difference, None, None, None
 
     _generate_operator.register_autograd(_generate_backward, setup_context=_save_context)
-
-    from torch.utils.flop_counter import register_flop_formula
-
-    @register_flop_formula(torch.ops.mmatconv.generate_kernels)
-    def _flops(context_shape, weight_shape, *args, **kwargs) -> int:
-        return 2 * context_shape[0] * context_shape[1] * weight_shape[0] * weight_shape[1]

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from mmatconv.ops import paths
-from mmatconv.ops.dynamic_conv.flops import register_flops
 from mmatconv.ops.memory_format import empty, nearest_format
 
 
@@ -76,7 +75,6 @@ if hasattr(torch.library, 'custom_op'):
         return for_output, for_input, for_kernel, None, None, None
 
     gradients.register_autograd(_gradients_backward, setup_context=_save_gradients)
-    register_flops()
 
 else:
 

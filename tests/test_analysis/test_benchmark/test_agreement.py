@@ -8,9 +8,9 @@ from torch import nn
 
 from mmatconv import AttNet, UserError, dynamic_depthwise_conv2d
 from mmatconv.analysis.benchmark import agreement, backbones, blocks, measure, operators
-from mmatconv.analysis.benchmark.competitors import Case, Competitor, Setting
+from mmatconv.analysis.benchmark.case import Candidate, Case, Setting
 from mmatconv.analysis.benchmark.memory import held_bytes
-from mmatconv.analysis.benchmark.modes import Run, deterministic, leaves
+from mmatconv.analysis.benchmark.runs import Run, deterministic, leaves
 
 SMALL = Setting(size=(9, 7), batch=2, channels=32)
 TINY = dict(depths=(1, 1, 2, 1), dims=(8, 16, 24, 32))
@@ -59,7 +59,7 @@ class TestGate:
     def test_operators_agree(self, mode, memory_format, dtype):
         setting = replace(SMALL, mode=mode, memory_format=memory_format, dtype=dtype, kernel_size=5)
         case = operators.operator_case(setting)
-        errors = agreement.check_agreement(case, {c.name: Run(c, case) for c in case.competitors})
+        errors = agreement.check_agreement(case, {c.name: Run(c, case) for c in case.candidates})
         assert set(errors) == {'ours', 'unfold'}
         assert max(errors.values()) < dict(float32=1e-5, bfloat16=2e-2, float16=2e-3)[dtype]
 
@@ -71,7 +71,7 @@ class TestGate:
     @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
     def test_token_mixers_agree(self, dtype):
         case = blocks.block_case(replace(SMALL, mode='backward', dtype=dtype))
-        runs = {c.name: Run(c, case) for c in case.competitors if c.name in ('ours', 'released')}
+        runs = {c.name: Run(c, case) for c in case.candidates if c.name in ('ours', 'released')}
         errors = agreement.check_agreement(case, runs)
         assert list(errors) == ['ours'] and errors['ours'] < (1e-4 if dtype == 'float32' else 5e-2)
 
@@ -79,7 +79,7 @@ class TestGate:
     def test_backbones_agree_in_training(self, monkeypatch, dtype):
         monkeypatch.setattr(AttNet, 'arch_settings', dict(XXS=dict(**TINY, drop_path_rate=0.3)))
         case = backbones.backbone_case('attnet-xxs', replace(SMALL, mode='step', size=(64, 64), dtype=dtype))
-        runs = {c.name: Run(c, case) for c in case.competitors}
+        runs = {c.name: Run(c, case) for c in case.candidates}
         assert list(runs) == ['ours', 'released', 'static']
         assert list(agreement.check_agreement(case, runs)) == ['ours']
         assert [layer.rate for layer in runs['ours'].module.modules() if hasattr(layer, 'rate')][-1] == 0.3
@@ -88,7 +88,7 @@ class TestGate:
         monkeypatch.setattr(AttNet, 'arch_settings', dict(XXS=TINY))
         case = backbones.backbone_case('attnet-xxs', replace(SMALL, size=(64, 64), fold=True))
         with torch.no_grad():
-            case.competitors[1].function.stages[2][0].token_mixer.x_proj.weight[0, 0] += 1
+            case.candidates[1].function.stages[2][0].token_mixer.x_proj.weight[0, 0] += 1
         with pytest.raises(UserError, match="'folded' and 'released'"):
             measure.measure(case, 1, 0, never)
 
@@ -97,11 +97,11 @@ class TestModes:
     def test_training_step_costs_a_step_and_changes_nothing(self):
         layer = nn.Linear(3, 2)
         before = layer.weight.detach().clone()
-        competitor = Competitor('a', layer, (torch.randn(4, 3),), differentiable=1)
-        run = Run(competitor, Case('block', 'm', replace(SMALL, mode='step'), 'a', [competitor]))
+        candidate = Candidate('a', layer, (torch.randn(4, 3),), differentiable=1)
+        run = Run(candidate, Case('block', 'm', replace(SMALL, mode='step'), 'a', [candidate]))
         run()
         assert torch.equal(layer.weight, before)
-        assert layer.weight.grad is None and competitor.inputs[0].grad is None
+        assert layer.weight.grad is None and candidate.inputs[0].grad is None
         assert run.optimizer.state[layer.weight]['exp_avg'].abs().sum() > 0
         # Weights and biases with two moments and a counter each, the input, the gradient of the output.
         assert held_bytes(run.held()) == 4 * (3 * (6 + 2) + 2 + 12 + 8)
@@ -110,8 +110,8 @@ class TestModes:
         seen = []
         layer = nn.Dropout(0.5)
         layer.register_forward_hook(lambda *_: seen.append((layer.training, torch.is_inference_mode_enabled())))
-        competitor = Competitor('a', layer, (torch.ones(8),))
-        Run(competitor, Case('block', 'm', SMALL, 'a', [competitor]))()
+        candidate = Candidate('a', layer, (torch.ones(8),))
+        Run(candidate, Case('block', 'm', SMALL, 'a', [candidate]))()
         assert seen == [(False, True)]
 
     def test_nothing_is_random_while_results_are_compared(self):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmatconv.analysis.benchmark import linear_cost, measure
-from mmatconv.analysis.benchmark.competitors import Case, Setting
+from mmatconv.analysis.benchmark.case import Case, Setting
 from mmatconv.analysis.benchmark.memory import held_bytes, peak_growth
 from mmatconv.analysis.benchmark.plot import plot
 from mmatconv.analysis.benchmark.render import as_dict
@@ -36,7 +36,7 @@ def named(name, made):
 
 
 class TestTiming:
-    def test_turns_begin_with_another_competitor_each_round(self):
+    def test_turns_begin_with_another_candidate_each_round(self):
         made = []
         calls = {name: named(name, made) for name in 'abc'}
         ticks = []

@@ -1,4 +1,4 @@
-"""The paper's expression as a competitor: equal to our backbones and to the released code, without sharing code."""
+"""The paper's expression as a candidate: equal to our backbones and to the released code, without sharing code."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ from safetensors import safe_open
 from torch import nn
 
 from mmatconv import ATConvPVT, ATConvSwin, AttNet, UserError
-from mmatconv.analysis.benchmark.randomize import randomize
-from mmatconv.analysis.benchmark.released_expression import ReleasedBackbone
+from mmatconv.analysis.benchmark.random_weights import randomize
+from mmatconv.analysis.benchmark.released_baseline import ReleasedBackbone
 
 DATA = Path(__file__).parents[2] / 'data'
 TINY = dict(depths=(1, 1, 2, 1), dims=(8, 16, 24, 32))

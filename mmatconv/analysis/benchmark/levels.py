@@ -1,10 +1,10 @@
-"""From the options of the tool to the cases it measures."""
+"""The levels of the benchmark (operator, block, backbone, detector), and the cases that its options ask for."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mmatconv.analysis.benchmark import backbones, blocks, detectors, operators
-from mmatconv.analysis.benchmark.competitors import Case, Setting
+from mmatconv.analysis.benchmark.case import Case, Setting
 from mmatconv.errors import UserError
 
 
@@ -18,7 +18,7 @@ class Level:
         sizes: Measured by default.
         batches: Samples by default, on 'cpu' and on 'cuda'.
         formats: Memory formats of the input by default.
-        models: Names of the models; None where one case holds all competitors.
+        models: Names of the models; None where one case holds all candidates.
         default_models: Measured by default.
     """
 
@@ -117,7 +117,7 @@ def make_cases(
     """The cases one after another, each made when it is its turn.
 
     Raises:
-        UserError: A competitor or reference that does not exist; the message lists what does.
+        UserError: A candidate or reference that does not exist; the message lists what does.
     """
     for name in check_models(level, names):
         for setting in all_settings:
@@ -126,22 +126,22 @@ def make_cases(
 
 
 def choose(case: Case, names: Sequence[str] | None, reference: str | None) -> Case:
-    """The case with some of its competitors timed, and another reference.
+    """The case with some of its candidates timed, and another reference.
 
-    Competitors that are only needed to check others stay, untimed. Without a reference that is timed the first of
+    Candidates that are only needed to check others stay, untimed. Without a reference that is timed the first of
     those timed is the reference.
 
     Raises:
         UserError: A name that does not exist.
     """
-    known = [competitor.name for competitor in case.competitors]
+    known = [candidate.name for candidate in case.candidates]
     for option, asked in (('--models', names or ()), ('--reference', [reference] if reference else ())):
         for name in asked:
             if name not in known:
                 left_out = f' ({"; ".join(case.left_out)})' if case.left_out else ''
-                raise UserError(f"{option}: there is no competitor '{name}'; choose from {', '.join(known)}{left_out}")
-    timed = [c.name for c in case.competitors if not names or c.name in (*names, reference)]
-    needed = {c.equal_to for c in case.competitors if c.name in timed}
-    competitors = [replace(c, timed=c.name in timed) for c in case.competitors if c.name in timed or c.name in needed]
+                raise UserError(f"{option}: there is no candidate '{name}'; choose from {', '.join(known)}{left_out}")
+    timed = [c.name for c in case.candidates if not names or c.name in (*names, reference)]
+    needed = {c.equal_to for c in case.candidates if c.name in timed}
+    candidates = [replace(c, timed=c.name in timed) for c in case.candidates if c.name in timed or c.name in needed]
     first = case.reference if case.reference in timed else timed[0]
-    return replace(case, competitors=competitors, reference=reference or first)
+    return replace(case, candidates=candidates, reference=reference or first)

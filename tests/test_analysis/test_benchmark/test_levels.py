@@ -1,4 +1,4 @@
-"""Which competitors, settings and detectors the benchmark has."""
+"""Which candidates, settings and detectors the benchmark has."""
 
 from dataclasses import replace
 from importlib.util import find_spec
@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mmatconv import UserError
-from mmatconv.analysis.benchmark import backbones, blocks, cases, detectors, measure, operators
-from mmatconv.analysis.benchmark.competitors import Competitor, Setting
+from mmatconv.analysis.benchmark import backbones, blocks, detectors, levels, measure, operators
+from mmatconv.analysis.benchmark.case import Candidate, Setting
 
 SMALL = Setting(size=(9, 7), batch=2, channels=32)
 
@@ -16,49 +16,49 @@ SMALL = Setting(size=(9, 7), batch=2, channels=32)
 class TestCases:
     def test_every_token_mixer_keeps_the_shape(self):
         case = blocks.block_case(replace(SMALL, size=(20, 13)))
-        names = [competitor.name for competitor in case.competitors]
+        names = [candidate.name for candidate in case.candidates]
         expected = ['ours', 'released', 'window', 'spatial-reduction', 'inline', 'hydra', 'grid', 'depthwise']
         has_timm = find_spec('timm') is not None
         assert names == [name for name in expected if has_timm or name != 'grid']
-        assert all(c.function(*c.inputs).shape == (2, 32, 20, 13) for c in case.competitors)
+        assert all(c.function(*c.inputs).shape == (2, 32, 20, 13) for c in case.candidates)
         assert any('cross-shaped' in reason for reason in case.left_out)
         assert any('grid' in reason for reason in case.left_out) != has_timm
 
     @pytest.mark.parametrize(('name', 'reference'), [('atconv-pvt-tiny', 'pvt'), ('atconv-swin-tiny', 'swin')])
     def test_originals_of_the_same_size(self, name, reference):
         case = backbones.backbone_case(name, replace(SMALL, size=(64, 64)))
-        assert [c.name for c in case.competitors] == ['ours', 'released', 'static', reference]
+        assert [c.name for c in case.candidates] == ['ours', 'released', 'static', reference]
         assert case.reference == reference
-        shapes = [[tuple(x.shape) for x in c.function(*c.inputs)] for c in case.competitors]
+        shapes = [[tuple(x.shape) for x in c.function(*c.inputs)] for c in case.candidates]
         assert shapes[0] == shapes[1] == shapes[2] == shapes[3]
 
-    def test_chosen_competitors_keep_what_checks_them(self):
+    def test_chosen_candidates_keep_what_checks_them(self):
         case = operators.operator_case(SMALL)
-        chosen = cases.choose(case, ['ours', 'copy'], None)
-        assert [(c.name, c.timed) for c in chosen.competitors] == [('ours', True), ('grouped', False), ('copy', True)]
+        chosen = levels.choose(case, ['ours', 'copy'], None)
+        assert [(c.name, c.timed) for c in chosen.candidates] == [('ours', True), ('grouped', False), ('copy', True)]
         assert chosen.reference == 'ours'
-        chosen = cases.choose(case, ['ours'], 'static')
-        assert [c.name for c in chosen.competitors if c.timed] == ['ours', 'static']
+        chosen = levels.choose(case, ['ours'], 'static')
+        assert [c.name for c in chosen.candidates if c.timed] == ['ours', 'static']
         assert chosen.reference == 'static'
         assert [e.name for e in measure.measure(chosen, 1, 0, lambda call, times: times).measured] == ['ours', 'static']
 
     @pytest.mark.parametrize(('names', 'reference'), [(['fast'], None), (None, 'fast')])
-    def test_unknown_competitors_list_what_exists(self, names, reference):
-        with pytest.raises(UserError, match="no competitor 'fast'; choose from ours, grouped, unfold, static, copy"):
-            cases.choose(operators.operator_case(SMALL), names, reference)
+    def test_unknown_candidates_list_what_exists(self, names, reference):
+        with pytest.raises(UserError, match="no candidate 'fast'; choose from ours, grouped, unfold, static, copy"):
+            levels.choose(operators.operator_case(SMALL), names, reference)
 
     def test_out_of_memory_leaves_the_others(self):
         def greedy(x, kernel):
             raise torch.cuda.OutOfMemoryError('CUDA out of memory')
 
         case = operators.operator_case(SMALL)
-        case.competitors = [*case.competitors, Competitor('greedy', greedy, case.competitors[0].inputs)]
+        case.candidates = [*case.candidates, Candidate('greedy', greedy, case.candidates[0].inputs)]
         found = measure.measure(case, 1, 0, lambda call, times: times)
         assert found.failed == ['greedy'] and len(found.measured) == 5
 
     def test_settings_of_a_level(self):
-        level = cases.LEVELS['operator']
-        found = cases.settings(level, Setting(), ['forward', 'backward'], [(8, 8)], None, None)
+        level = levels.LEVELS['operator']
+        found = levels.settings(level, Setting(), ['forward', 'backward'], [(8, 8)], None, None)
         assert [(s.mode, s.memory_format, s.size, s.batch) for s in found] == [
             (mode, memory_format, (8, 8), 4)
             for mode in ('forward', 'backward')
@@ -98,4 +98,4 @@ class TestDetectors:
         found = measure.measure(case, 1, 0, lambda call, times: times)
         assert [entry.name for entry in found.measured] == ['ours', 'released', 'static', 'pvt']
         assert found.measured[0].error < 1e-4 and case.reference == 'pvt'
-        assert case.competitors[0].function(*case.competitors[0].inputs)[0].shape == (1, 150, 16, 16)
+        assert case.candidates[0].function(*case.candidates[0].inputs)[0].shape == (1, 150, 16, 16)

@@ -1,4 +1,4 @@
-"""Competitors made ready to be called again and again: forward, forward and backward, whole training step."""
+"""A candidate as a callable to time: forward, forward and backward, or a whole training step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from mmatconv.analysis.benchmark.competitors import DTYPES, Case, Competitor
+from mmatconv.analysis.benchmark.case import DTYPES, Candidate, Case
 
 MODES = ('forward', 'backward', 'step')
 
@@ -21,7 +21,7 @@ def leaves(output: object) -> list[Tensor]:
 
 
 class Run:
-    """One competitor in the mode of its case; calling it is what is timed.
+    """One candidate in the mode of its case; calling it is what is timed.
 
     - 'forward': evaluation mode, inference_mode;
     - 'backward': training mode, forward and backward with given random gradients of the outputs, gradients dropped;
@@ -29,15 +29,15 @@ class Run:
       weights, so that every repetition computes on the same numbers. With float16 on a GPU losses are scaled.
 
     Args:
-        competitor: Its module is put into the mode.
+        candidate: Its module is put into the mode.
         case: Gives mode, dtype and device.
     """
 
-    def __init__(self, competitor: Competitor, case: Case) -> None:
+    def __init__(self, candidate: Candidate, case: Case) -> None:
         setting = case.setting
-        self.mode = 'forward' if competitor.forward_only else setting.mode
-        self.function = competitor.function
-        self.inputs = competitor.inputs
+        self.mode = 'forward' if candidate.forward_only else setting.mode
+        self.function = candidate.function
+        self.inputs = candidate.inputs
         self.device, self.dtype = setting.device, DTYPES[setting.dtype]
         self.autocast = case.autocast and self.dtype != torch.float32
         self.module = self.function if isinstance(self.function, nn.Module) else None
@@ -45,9 +45,9 @@ class Run:
         if self.module:
             self.module.train(self.mode != 'forward')
         if self.mode != 'forward':
-            for x in self.inputs[: competitor.differentiable]:
+            for x in self.inputs[: candidate.differentiable]:
                 x.requires_grad_()
-        if setting.compiled and not competitor.forward_only:
+        if setting.compiled and not candidate.forward_only:
             self.function = torch.compile(self.function)
         self.gradients: list[Tensor] | None = None
         self.optimizer = self.scaler = None

@@ -11,7 +11,7 @@ import torch
 from mmengine.analysis import FlopAnalyzer, parameter_count
 from torch import Tensor, nn
 
-# Operators that multiply and add; what the counter estimates for others (norms, resampling) is no multiply-add.
+# Operators that multiply and add; what the counter estimates for others (norms, resampling) are not multiply-adds.
 MULTIPLY_ADD = {
     'addmm',
     'baddbmm',
@@ -31,7 +31,7 @@ class Complexity:
     """The count of one forward pass.
 
     Attributes:
-        params: Parameters, trained or frozen; no buffers.
+        params: Parameters, trained or frozen, without buffers.
         flops: In the convention of fvcore and MMEngine: a multiply-add is one, LayerNorm 5 an element, BatchNorm 2 in
             evaluation mode, bilinear resampling 4, nearest 1, adaptive average pooling to a grid 1; all else nothing.
         macs: The multiply-adds among them.

@@ -1,20 +1,20 @@
-"""The forms in which one of our backbones competes, alone or inside a larger model."""
+"""The variants of one of our backbones that are compared, alone or inside a detector."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 
 from torch import Tensor, nn
 
-from mmatconv.analysis.benchmark.competitors import Competitor, Setting
-from mmatconv.analysis.benchmark.released_expression import ReleasedBackbone
+from mmatconv.analysis.benchmark.case import Candidate, Setting
+from mmatconv.analysis.benchmark.released_baseline import ReleasedBackbone
 
 RELEASED = 'released'
 
 
 def variants(
     build: Callable[[dict], nn.Module], backbone_of: Callable[[nn.Module], nn.Module], x: Tensor, setting: Setting
-) -> Iterator[Competitor]:
-    """Ours, ours folded for inference, the released expression, and a static depthwise convolution as the bound.
+) -> Iterator[Candidate]:
+    """Ours, ours folded for inference, the released baseline, and a static depthwise convolution as the bound.
 
     Args:
         build: From options of the backbone to the model, random numbers in its weights.
@@ -23,25 +23,25 @@ def variants(
         setting: Says whether to fold, and whether to mask padding.
 
     Yields:
-        Competitors named 'ours', 'folded', 'masked-whole', 'masked-padded', 'released', 'static'.
+        Candidates named 'ours', 'folded', 'masked-whole', 'masked-padded', 'released', 'static'.
     """
     ours = build({})
-    yield Competitor('ours', ours.to(setting.device), (x,), equal_to=RELEASED)
+    yield Candidate('ours', ours.to(setting.device), (x,), equal_to=RELEASED)
     if setting.fold:
         from mmatconv.deploy.folding import fold
 
         folded = fold(deepcopy(ours).eval())
-        yield Competitor('folded', folded, (x,), equal_to=RELEASED)
+        yield Candidate('folded', folded, (x,), equal_to=RELEASED)
     if setting.mask_padding:
         masked = build(dict(mask_padding=True))
         masked.load_state_dict(ours.state_dict())
         masked.to(setting.device)
-        yield Competitor('masked-whole', masked, (x,), equal_to=RELEASED)
-        yield Competitor('masked-padded', masked, (_padded(x),))
+        yield Candidate('masked-whole', masked, (x,), equal_to=RELEASED)
+        yield Candidate('masked-padded', masked, (_padded(x),))
     released = _replaced(deepcopy(ours).cpu(), backbone_of)
-    yield Competitor(RELEASED, released.to(setting.device), (x,))
+    yield Candidate(RELEASED, released.to(setting.device), (x,))
     static = build(dict(token_mixer=dict(type='DepthwiseConv')))
-    yield Competitor('static', static.to(setting.device), (x,))
+    yield Candidate('static', static.to(setting.device), (x,))
 
 
 def _padded(images: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def _padded(images: Tensor) -> Tensor:
 
 
 def _replaced(model: nn.Module, backbone_of: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    """The model with its backbone in the released expression."""
+    """The model with the released baseline as its backbone."""
     ours = backbone_of(model)
     released = ReleasedBackbone(ours)
     if ours is model:

@@ -1,4 +1,4 @@
-"""Weights with which two expressions of one model can be told apart."""
+"""Random weights that make any difference between two implementations of a model visible in its outputs."""
 
 import torch
 from torch import nn

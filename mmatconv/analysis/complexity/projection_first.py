@@ -1,4 +1,4 @@
-"""ATConv in the order of the paper and of the released code: the count of its tables, and a competitor of ours."""
+"""ATConv in the order of algorithm 1: projection of the whole map, then pooling. The FLOPs of the paper's tables."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +12,11 @@ from mmatconv.layers.context_pool import CONTEXT_POOLS
 
 
 @contextmanager
-def paper_order(model: nn.Module) -> Iterator[nn.Module]:
+def projection_first(model: nn.Module) -> Iterator[nn.Module]:
     """Inside the context every ATConv of a model computes as algorithm 1 of the paper and the released code do.
 
-    ``kernel_proj`` runs over the whole map and the pooling follows, the whole batch is one convolution with ``B * C``
-    groups, and maps are contiguous. Results are the same up to rounding.
+    Our own order is pooling first. Here ``kernel_proj`` runs over the whole map and the pooling follows, the whole
+    batch is one convolution with ``B * C`` groups, and maps are contiguous. Results are the same up to rounding.
 
     Args:
         model: Any module, ATConv itself included.
@@ -26,7 +26,7 @@ def paper_order(model: nn.Module) -> Iterator[nn.Module]:
     """
     layers = [module for module in model.modules() if isinstance(module, ATConv)]
     for layer in layers:
-        layer.forward = partial(forward_in_paper_order, layer)
+        layer.forward = partial(forward_projection_first, layer)
     try:
         yield model
     finally:
@@ -34,7 +34,7 @@ def paper_order(model: nn.Module) -> Iterator[nn.Module]:
             vars(layer).pop('forward', None)
 
 
-def forward_in_paper_order(layer: ATConv, x: Tensor) -> Tensor:
+def forward_projection_first(layer: ATConv, x: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, C, H, W), what ``layer`` computes, in the order of algorithm 1."""
     x = x.contiguous()
     batch, channels, height, width = x.shape

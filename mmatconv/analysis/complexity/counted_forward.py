@@ -1,4 +1,4 @@
-"""The forward pass of an OpenMMLab model that is counted, and at what size."""
+"""Which part of an OpenMMLab model's forward pass is counted, and at what input size."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ def default_size(model: nn.Module) -> tuple[int, int]:
     """Height and width a model is counted at unless something else is asked for.
 
     Raises:
-        UserError: It is no detector, segmentor or classifier.
+        UserError: It is not a detector, segmentor or classifier.
     """
     kinds = [kind.__name__ for kind in type(model).__mro__]
     found = next((size for kind, size in DEFAULT_SIZES.items() if kind in kinds), None)
@@ -37,8 +37,8 @@ def is_two_stage(model: nn.Module) -> bool:
     return getattr(model, 'roi_head', None) is not None
 
 
-def prepare(model: nn.Module, size: tuple[int, int]) -> nn.Module:
-    """Replace ``forward`` by the pass that is counted, from a batch of images to what the heads compute.
+def set_counted_forward(model: nn.Module, size: tuple[int, int]) -> nn.Module:
+    """Replace ``forward`` by the part that is counted: from a batch of images to the outputs of the heads.
 
     Pre- and postprocessing (normalisation, boxes from deltas, NMS, RoIAlign) are left out. A two-stage detector runs
     its box heads on 1000 RoIs and its mask heads on 100 whatever the image holds.
@@ -51,7 +51,7 @@ def prepare(model: nn.Module, size: tuple[int, int]) -> nn.Module:
         The model.
 
     Raises:
-        UserError: It is no detector, segmentor or classifier.
+        UserError: It is not a detector, segmentor or classifier.
     """
     default_size(model)
     for module in model.modules():

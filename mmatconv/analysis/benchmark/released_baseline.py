@@ -1,11 +1,11 @@
-"""Our backbones in the expression of the released code: the competitor that every speed-up here is measured against.
+"""The baseline of every speed-up reported here: our backbones, computed as the released code computes AttNet.
 
-Nothing of ``mmatconv.layers`` and ``mmatconv.ops`` computes here, so that work on those never changes the competitor:
+Nothing of ``mmatconv.layers`` and ``mmatconv.ops`` computes here, so that work on those never changes the baseline:
 ``kernel_proj`` runs over the whole map and the pooling follows, the whole batch is one convolution with ``B * C``
 groups, 1x1 convolutions are ``nn.Conv2d``, LayerNorm over channels goes through a permuted view, RMSNorm is the mean of
 squares over dimension 1 as timm computes it, and LayerScale, stochastic depth and residual sums are operations of
 their own. The computation is read from github.com/price112/Attentive-Convolution (MIT licence); of ATConv-PVT and
-ATConv-Swin nothing was released, they are written in the same expression. Parameter names are those of our
+ATConv-Swin nothing was released; they are written in the same way. Parameter names are those of our
 backbones, whose weights load as they are.
 """
 
@@ -155,24 +155,24 @@ def _conv_bn(in_channels: int, dim: int) -> nn.Module:
 
 
 class ReleasedBackbone(nn.Module):
-    """An AttNet, ATConvPVT or ATConvSwin in the released expression, with the weights of ``ours``.
+    """An AttNet, ATConvPVT or ATConvSwin computed as the released code does, with the weights of ``ours``.
 
     Args:
         ours: A backbone whose token mixer is ATConv without options, with 'flat' pooling, returning maps.
 
     Raises:
-        UserError: A form for which there is no released expression.
+        UserError: Options that the released code does not have.
     """
 
     def __init__(self, ours: Backbone) -> None:
         super().__init__()
         if dict(ours.token_mixer) != ATCONV or ours.context_pool != 'flat' or ours.gap_before_final_norm:
             raise UserError(
-                f'{type(ours).__name__} has options without a released expression; build it with the default '
+                f'{type(ours).__name__} has options that the released code does not have; build it with the default '
                 'token_mixer, context_pool and gap_before_final_norm.'
             )
         if getattr(ours, 'merging', 'conv') != 'conv':
-            raise UserError(f'merging {ours.merging!r} has no released expression; use merging conv.')
+            raise UserError(f'merging {ours.merging!r} is not in the released code; use merging conv.')
         self.out_indices, self.norm_eval = ours.out_indices, ours.norm_eval
         self.downsample_layers = nn.ModuleList()
         self.stages = nn.ModuleList()

@@ -1,4 +1,4 @@
-"""What is timed: competitors, and the cases in which they meet."""
+"""What is timed: a case is a setting and the candidates that are compared under it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ PASSES = {'forward': 2, 'backward': 5}
 
 @dataclass(frozen=True)
 class Setting:
-    """What all competitors of a case have in common.
+    """What all candidates of a case have in common.
 
     Attributes:
         mode: 'forward', 'backward' (forward and backward) or 'step' (and the optimizer).
@@ -28,7 +28,7 @@ class Setting:
         rois: RoIs an image for the box heads and for the mask heads of a detector.
         fold: Add our backbones folded for inference.
         mask_padding: Add our backbones with ``mask_padding``, on images that show padding and on the same without.
-        compiled: Every competitor through torch.compile.
+        compiled: Every candidate through torch.compile.
     """
 
     mode: str = 'forward'
@@ -56,15 +56,15 @@ class Setting:
 
 
 @dataclass
-class Competitor:
-    """One that takes part.
+class Candidate:
+    """One implementation to compare.
 
     Attributes:
         name: Unique in its case.
         function: From the inputs to a tensor or nested tuples, lists and dicts of tensors. A module brings parameters.
         inputs: Arguments.
         differentiable: How many of the inputs, from the first, want a gradient.
-        equal_to: The competitor whose results it must reproduce before anything is timed.
+        equal_to: The candidate whose results it must reproduce before anything is timed.
         timed: False where it is there for its results only.
         passes: Passes over the map that its floor consists of; None where there is no such floor.
         forward_only: Run forward in every mode.
@@ -82,13 +82,13 @@ class Competitor:
 
 @dataclass
 class Case:
-    """Competitors that meet under one setting.
+    """Candidates compared under one setting.
 
     Attributes:
         level: 'operator', 'block', 'backbone' or 'detector'.
         model: What is compared.
-        reference: The competitor that ratios are to.
-        competitors: All of them.
+        reference: The candidate that ratios are to.
+        candidates: All of them.
         autocast: Weights and inputs stay float32 and torch.autocast gives the dtype; else they have it themselves.
         has_kinks: There are ReLUs, whose gradient jumps.
         left_out: What should be there and is not, and why.
@@ -98,7 +98,7 @@ class Case:
     model: str
     setting: Setting
     reference: str
-    competitors: Sequence[Competitor]
+    candidates: Sequence[Candidate]
     autocast: bool = False
     has_kinks: bool = False
     left_out: Sequence[str] = field(default_factory=list)

@@ -1,0 +1,49 @@
+"""The model of an OpenMMLab config, for counting, timing and studies."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from copy import deepcopy
+
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+from mmatconv.engine.cli.options import register_modules
+from mmatconv.errors import UserError
+
+
+def build_model(config: Config, device: str) -> nn.Module:
+    """The model of a config without its pretrained weights, SyncBatchNorm as BatchNorm.
+
+    Args:
+        config: With ``model`` and ``default_scope``.
+        device: 'cpu', or 'meta' for shapes without numbers.
+
+    Raises:
+        UserError: There is no ``model``, or the package of ``default_scope`` is not installed.
+    """
+    if config.get('model') is None:
+        raise UserError(f"config '{config.filename}' has no model to count.")
+    register_modules(config)
+    with DefaultScope.overwrite_default_scope(config.get('default_scope')):
+        try:
+            with torch.device(device):
+                model = MODELS.build(deepcopy(config.model))
+        except (NotImplementedError, RuntimeError):
+            if device == 'cpu':
+                raise
+            # Some models read numbers from tensors while they are built, for example drop path rates.
+            model = MODELS.build(deepcopy(config.model)).to(device)
+    return revert_sync_batchnorm(model)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Drop what OpenMMLab prints and warns of while models are built."""
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
