@@ -10,7 +10,7 @@ from torch import nn
 
 from mmatconv.checkpoint import reader as checkpoint_reader
 from mmatconv.checkpoint.loading import load_pretrained, read_checkpoint, refuse_other_sizes, state_dict_of
-from mmatconv.engine.hooks.checkpoint import check_state
+from mmatconv.engine.hooks.check_checkpoint import check_state
 from mmatconv.errors import UserError
 
 KINDS = ['truncated', 'bit', 'bit', 'byte', 'hole', 'pickle', 'shape', 'dtype', 'renamed', 'removed', 'other']

@@ -27,8 +27,8 @@ from mmatconv.checkpoint import reader as checkpoint_reader
 from mmatconv.checkpoint.loading import read_checkpoint, use_safe_loader
 from mmatconv.deploy.publishing import attnet_to_mmpretrain, mmpretrain_to_attnet, publishable
 from mmatconv.engine.cli import report
-from mmatconv.engine.cli import train_test as cli
 from mmatconv.engine.cli.convert import publish
+from mmatconv.engine.cli.parser import parse, test_parser, train_parser
 from mmatconv.errors import UserError
 
 from .hostile import ATTACKS, Call, as_legacy, as_pickle, as_zip
@@ -329,14 +329,14 @@ def test_trust_is_silent_about_plain_files_and_helps_no_damaged_one(trusting, tm
     assert capfd.readouterr().err == ''
 
 
-@pytest.mark.parametrize('parser', [cli.train_parser, cli.test_parser])
-def test_trust_holds_for_one_call_of_a_tool(hostile, trusting, parser):
+@pytest.mark.parametrize('make_parser', [train_parser, test_parser])
+def test_trust_holds_for_one_call_of_a_tool(hostile, trusting, make_parser):
     path, trace = hostile
-    names = ['config.py', 'checkpoint.pth'][: 1 + (parser is cli.test_parser)]
-    cli.parse(parser(), [*names, '--trust-checkpoint'])
+    names = ['config.py', 'checkpoint.pth'][: 1 + (make_parser is test_parser)]
+    parse(make_parser(), [*names, '--trust-checkpoint'])
     read_checkpoint(path)
     trace.rmdir()
-    cli.parse(parser(), names)
+    parse(make_parser(), names)
     with pytest.raises(UserError, match='would run code'):
         read_checkpoint(path)
 

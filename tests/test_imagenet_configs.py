@@ -322,11 +322,11 @@ def test_checkpoint_of_a_run_loads_in_a_detector(trained):
 
 def test_missing_data_is_said_in_a_sentence(tmp_path, monkeypatch, capfd):
     from mmatconv.engine.cli import report
-    from mmatconv.engine.cli import train_test as cli
+    from mmatconv.engine.cli.train import train
 
     monkeypatch.setattr(report, '_catch_signals', lambda: None)
     monkeypatch.chdir(tmp_path)
-    assert cli.train(['configs/imagenet/attnet-t2_32xb128_in1k.py']) == 1
+    assert train(['configs/imagenet/attnet-t2_32xb128_in1k.py']) == 1
     errors = capfd.readouterr().err
     assert errors.startswith("error: data root 'data/imagenet' of train_dataloader.dataset does not exist (looked for ")
     assert errors.count('\n') == 1

@@ -8,7 +8,8 @@ import torch
 from mmengine.config import Config
 
 from mmatconv.engine.cli import report
-from mmatconv.engine.cli import train_test as cli
+from mmatconv.engine.cli.test import test as evaluate
+from mmatconv.engine.cli.train import train
 
 # ---- what stops before anything is built: the tools' own functions, in this process -------------------------------
 
@@ -49,75 +50,72 @@ def config(tmp_path, request):
 
 def test_config_is_missing(tool, tmp_path):
     assert (
-        tool(cli.train, 'nothing/here.py')
-        == f"config file 'nothing/here.py' does not exist (looked in {tmp_path}/nothing)"
+        tool(train, 'nothing/here.py') == f"config file 'nothing/here.py' does not exist (looked in {tmp_path}/nothing)"
     )
     (tmp_path / 'mask_rcnn.py').write_text('')
-    assert tool(cli.train, 'mask_rnn.py') == "config file 'mask_rnn.py' does not exist; did you mean 'mask_rcnn.py'?"
+    assert tool(train, 'mask_rnn.py') == "config file 'mask_rnn.py' does not exist; did you mean 'mask_rcnn.py'?"
     (tmp_path / 'folder').mkdir()
-    assert tool(cli.train, 'folder') == "config 'folder' is a folder; name a config file in it"
+    assert tool(train, 'folder') == "config 'folder' is a folder; name a config file in it"
 
 
 def test_config_of_the_project_is_found_from_any_folder(tool):
-    sentence = tool(cli.train, 'configs/mask_rcnn/mask-rcnn_attnet-t2_fpn_1x_coco.py')
+    sentence = tool(train, 'configs/mask_rcnn/mask-rcnn_attnet-t2_fpn_1x_coco.py')
     assert sentence.startswith("data root 'data/coco/' of train_dataloader.dataset does not exist")
 
 
 def test_config_cannot_be_read(tool, config, tmp_path):
     broken = config('model = dict(\n')
-    assert tool(cli.train, broken) == f"config '{broken}', line 2: '(' was never closed"
+    assert tool(train, broken) == f"config '{broken}', line 2: '(' was never closed"
     inherits = tmp_path / 'inherits.py'
     inherits.write_text("_base_ = './mine.py'\n")
-    assert tool(cli.train, inherits) == f"config '{broken}', line 2: '(' was never closed"
+    assert tool(train, inherits) == f"config '{broken}', line 2: '(' was never closed"
     wrong = config('\nepochs = twelve')
-    assert (
-        tool(cli.train, wrong) == f"config '{wrong}', line 3, cannot be read: NameError: name 'twelve' is not defined"
-    )
+    assert tool(train, wrong) == f"config '{wrong}', line 3, cannot be read: NameError: name 'twelve' is not defined"
     orphan = tmp_path / 'orphan.py'
     orphan.write_text("_base_ = './no.py'\n")
-    assert tool(cli.train, orphan) == f"config '{orphan}' inherits from '{tmp_path}/no.py', which does not exist"
+    assert tool(train, orphan) == f"config '{orphan}' inherits from '{tmp_path}/no.py', which does not exist"
     empty = tmp_path / 'empty.py'
     empty.write_text('model = dict()\n')
-    assert tool(cli.train, empty) == (
+    assert tool(train, empty) == (
         f"config '{empty}' cannot be trained: it has no train_dataloader, no train_cfg, no optim_wrapper"
     )
 
 
 def test_options_do_not_fit(tool, config):
     path = config('')
-    assert tool(cli.train, path, '--cfg-options', 'lr') == (
+    assert tool(train, path, '--cfg-options', 'lr') == (
         "argument --cfg-options: expected KEY=VALUE, got 'lr'; see train.py --help"
     )
-    assert tool(cli.train, path, '--epochs', '3') == 'unrecognized arguments: --epochs 3; see train.py --help'
-    assert tool(cli.train, path, '--cfg-options', 'a=(1,) b=2') == (
+    assert tool(train, path, '--epochs', '3') == 'unrecognized arguments: --epochs 3; see train.py --help'
+    assert tool(train, path, '--cfg-options', 'a=(1,) b=2') == (
         "argument --cfg-options: cannot read ['a=(1,) b=2']; quote each KEY=VALUE on its own; see train.py --help"
     )
-    sentence = tool(cli.train, path, '--cfg-options', 'default_scope.x=1')
+    sentence = tool(train, path, '--cfg-options', 'default_scope.x=1')
     assert sentence.startswith('--cfg-options default_scope.x=1 does not fit config')
 
 
 def test_data_is_missing(tool, config, shapes, tmp_path):
     option = '--cfg-options'
     path = config("data_hint = 'make data writes it'")
-    assert tool(cli.train, path, option, 'train_dataloader.dataset.data_root=data/no') == (
+    assert tool(train, path, option, 'train_dataloader.dataset.data_root=data/no') == (
         f"data root 'data/no' of train_dataloader.dataset does not exist (looked for {tmp_path}/data/no); put or link "
         'the data there, or name another folder with --cfg-options train_dataloader.dataset.data_root=FOLDER; '
         'make data writes it'
     )
-    sentence = tool(cli.train, path, option, 'val_dataloader.dataset.ann_file=annotations/no.json')
+    sentence = tool(train, path, option, 'val_dataloader.dataset.ann_file=annotations/no.json')
     assert sentence.startswith(
         f"annotation file '{shapes}/coco/annotations/no.json' of val_dataloader.dataset does not exist"
     )
-    sentence = tool(cli.train, path, option, 'val_evaluator.ann_file=no.json')
+    sentence = tool(train, path, option, 'val_evaluator.ann_file=no.json')
     assert sentence.startswith("annotation file 'no.json' of val_evaluator does not exist")
-    sentence = tool(cli.train, path, option, 'train_dataloader.dataset.data_prefix.img=no/')
+    sentence = tool(train, path, option, 'train_dataloader.dataset.data_prefix.img=no/')
     assert sentence.startswith(f"folder '{shapes}/coco/no/' of train_dataloader.dataset does not exist")
     (tmp_path / 'empty').mkdir()
-    sentence = tool(cli.train, path, option, f'train_dataloader.dataset.data_prefix.img={tmp_path}/empty')
+    sentence = tool(train, path, option, f'train_dataloader.dataset.data_prefix.img={tmp_path}/empty')
     assert sentence.startswith(f"folder '{tmp_path}/empty' of train_dataloader.dataset is empty")
     whole = (shapes / 'coco' / 'annotations' / 'instances_train.json').read_bytes()
     (tmp_path / 'cut.json').write_bytes(whole[: len(whole) // 2])
-    sentence = tool(cli.train, path, option, f'train_dataloader.dataset.ann_file={tmp_path}/cut.json')
+    sentence = tool(train, path, option, f'train_dataloader.dataset.ann_file={tmp_path}/cut.json')
     assert sentence.startswith(f"annotation file '{tmp_path}/cut.json' of train_dataloader.dataset is cut off")
 
 
@@ -127,11 +125,11 @@ def test_data_is_missing_inside_wrappers_and_other_packages(tool, config):
         "parts = dict(type='ConcatDataset', datasets=[part])\n"
         "train_dataloader = dict(dataset=dict(_delete_=True, type='RepeatDataset', times=2, dataset=parts))"
     )
-    assert "'here/no' of train_dataloader.dataset.dataset.datasets.0 does not" in tool(cli.train, wrapped)
+    assert "'here/no' of train_dataloader.dataset.dataset.datasets.0 does not" in tool(train, wrapped)
     segmentor = config("train_dataloader = dict(dataset=dict(data_prefix=dict(seg_map_path='no')))", 'seg.py')
-    assert "/ade/no' of train_dataloader.dataset does not exist" in tool(cli.train, segmentor)
+    assert "/ade/no' of train_dataloader.dataset does not exist" in tool(train, segmentor)
     classifier = config("val_dataloader = dict(dataset=dict(type='ImageNet', split='val'))", 'cls.py')
-    assert "/cls/val' of val_dataloader.dataset does not exist" in tool(cli.train, classifier)
+    assert "/cls/val' of val_dataloader.dataset does not exist" in tool(train, classifier)
 
 
 def test_pretrained_weights_are_missing(tool, config):
@@ -139,32 +137,32 @@ def test_pretrained_weights_are_missing(tool, config):
         "pretrained_hint = 'download them from example.org'\n"
         "model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='checkpoints/no.pth')))"
     )
-    assert tool(cli.train, path) == (
+    assert tool(train, path) == (
         "pretrained weights 'checkpoints/no.pth' (model.backbone.init_cfg) do not exist; download them from "
         'example.org, or train without them: --cfg-options model.backbone.init_cfg=None'
     )
     # The way out that the sentence names leads on to the next check.
     way_out = ('--cfg-options', 'model.backbone.init_cfg=None', 'load_from=no.pth')
-    assert tool(cli.train, path, *way_out).startswith("checkpoint 'no.pth' does not exist")
+    assert tool(train, path, *way_out).startswith("checkpoint 'no.pth' does not exist")
 
 
 def test_checkpoint_is_missing_or_cut_off(tool, config, tmp_path):
     path = config('')
-    for main, arguments in ((cli.train, ['--resume', 'no.pth']), (cli.test, ['no.pth'])):
+    for main, arguments in ((train, ['--resume', 'no.pth']), (evaluate, ['no.pth'])):
         assert tool(main, path, *arguments).startswith(
             "checkpoint 'no.pth' does not exist; name the file tools/train.py"
         )
-    assert tool(cli.test, path, tmp_path).startswith(f"checkpoint '{tmp_path}' is a folder")
+    assert tool(evaluate, path, tmp_path).startswith(f"checkpoint '{tmp_path}' is a folder")
     torch.save({'state_dict': {'weight': torch.zeros(1000)}}, tmp_path / 'whole.pth')
     whole = (tmp_path / 'whole.pth').read_bytes()
     for size in (0, 1000, len(whole) - 10):
         (tmp_path / 'cut.pth').write_bytes(whole[:size])
-        assert tool(cli.test, path, 'cut.pth') == (
+        assert tool(evaluate, path, 'cut.pth') == (
             f"checkpoint 'cut.pth' is cut off ({size} bytes); copy or download it again"
         )
     (tmp_path / 'work').mkdir()
     (tmp_path / 'work' / 'last_checkpoint').write_text('/gone/epoch_3.pth')
-    sentence = tool(cli.train, path, '--work-dir', 'work', '--resume')
+    sentence = tool(train, path, '--work-dir', 'work', '--resume')
     assert sentence.startswith("'work/last_checkpoint' names a checkpoint that is not there ('/gone/epoch_3.pth')")
 
 
@@ -172,15 +170,15 @@ def test_folders_cannot_be_written(tool, config, tmp_path):
     path = config('')
     (tmp_path / 'file').write_text('mine')
     torch.save({}, tmp_path / 'some.pth')
-    assert tool(cli.train, path, '--work-dir', 'file/work') == (
+    assert tool(train, path, '--work-dir', 'file/work') == (
         "work dir 'file/work' cannot be written (Not a directory); choose another with --work-dir"
     )
-    assert tool(cli.train, path, '--work-dir', 'file').startswith("work dir 'file' cannot be written (File exists)")
-    assert tool(cli.test, path, 'some.pth', '--work-dir', 'file/work').startswith("work dir 'file/work' cannot be")
-    assert tool(cli.test, path, 'some.pth', '--show-dir', 'file').startswith("--show-dir: folder 'file' cannot be")
-    assert tool(cli.test, path, 'some.pth', '--out', 'a.json') == "--out 'a.json' must end in .pkl or .pickle"
+    assert tool(train, path, '--work-dir', 'file').startswith("work dir 'file' cannot be written (File exists)")
+    assert tool(evaluate, path, 'some.pth', '--work-dir', 'file/work').startswith("work dir 'file/work' cannot be")
+    assert tool(evaluate, path, 'some.pth', '--show-dir', 'file').startswith("--show-dir: folder 'file' cannot be")
+    assert tool(evaluate, path, 'some.pth', '--out', 'a.json') == "--out 'a.json' must end in .pkl or .pickle"
     (tmp_path / 'kept.pkl').write_text('mine')
-    assert tool(cli.test, path, 'some.pth', '--out', 'kept.pkl') == (
+    assert tool(evaluate, path, 'some.pth', '--out', 'kept.pkl') == (
         "--out 'kept.pkl' exists already; delete it or choose another name"
     )
     assert (tmp_path / 'kept.pkl').read_text() == 'mine'
@@ -188,19 +186,19 @@ def test_folders_cannot_be_written(tool, config, tmp_path):
 
 def test_options_the_config_has_nothing_for(tool, config, tmp_path):
     torch.save({}, tmp_path / 'some.pth')
-    assert tool(cli.train, config('auto_scale_lr = None'), '--auto-scale-lr').startswith('--auto-scale-lr: config')
+    assert tool(train, config('auto_scale_lr = None'), '--auto-scale-lr').startswith('--auto-scale-lr: config')
     other = config("optim_wrapper = dict(type='ApexOptimWrapper')")
-    assert tool(cli.train, other, '--amp').endswith("of type OptimWrapper, but the config's is ApexOptimWrapper")
-    assert tool(cli.test, config(''), 'some.pth', '--tta') == (
+    assert tool(train, other, '--amp').endswith("of type OptimWrapper, but the config's is ApexOptimWrapper")
+    assert tool(evaluate, config(''), 'some.pth', '--tta') == (
         '--tta: DetTTAModel merges boxes, not the instance masks this model predicts; leave --tta out'
     )
     none = config('tta_model = None', 'seg.py')
     assert (
-        tool(cli.test, none, 'some.pth', '--tta')
+        tool(evaluate, none, 'some.pth', '--tta')
         == f"--tta: config '{none}' has no tta_model; add one, and a tta_pipeline"
     )
     scope = config("default_scope = 'mmdetection9'")
-    assert tool(cli.train, scope).endswith("importing it found no module 'mmdetection9'; install mmdetection9")
+    assert tool(train, scope).endswith("importing it found no module 'mmdetection9'; install mmdetection9")
 
 
 # ---- what stops later, as a user meets it ------------------------------------------------------------------------

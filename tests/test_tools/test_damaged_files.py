@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmatconv.datasets.lmdb_writer import write_lmdb
 from mmatconv.engine.checks.damaged_files import SkippedFilesHook, record_of
 from mmatconv.engine.cli import options
-from mmatconv.engine.cli.report import sentence_of
+from mmatconv.engine.cli.error_messages import error_message
 from mmatconv.engine.runner.runner import Runner
 from mmatconv.errors import UserError
 
@@ -71,7 +71,7 @@ def images_of(data, config, name):
 def sentence(loader):
     with pytest.raises((UserError, RuntimeError)) as caught:
         list(islice(loader, 20))
-    return sentence_of(caught.value)
+    return error_message(caught.value)
 
 
 @pytest.mark.parametrize('damage', DAMAGES)

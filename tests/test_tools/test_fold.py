@@ -48,7 +48,7 @@ def folded_and_not(environment, tmp_path):
             own = ['--work-dir', name, '--out', f'{name}.pkl', '--cfg-options', f'experiment_name={name}']
             calls.append([*map(str, args), *options, *own])
         # In one process, since loading the packages takes longer than the tests.
-        program = f'from mmatconv.engine.cli.train_test import test\nassert [test(call) for call in {calls}] == [0, 0]'
+        program = f'from mmatconv.engine.cli.test import test\nassert [test(call) for call in {calls}] == [0, 0]'
         outcome = subprocess.run(
             [sys.executable, '-c', program], cwd=tmp_path, env=environment, capture_output=True, text=True
         )

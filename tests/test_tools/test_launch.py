@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmatconv.engine.cli import report
-from mmatconv.engine.launch import process_group as launch
-from mmatconv.engine.launch import torchrun
+from mmatconv.engine.cli.error_messages import error_message
+from mmatconv.engine.launch import dist_info, messages, process_group, torchrun
 from mmatconv.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -47,21 +46,21 @@ def script(folder, name, body):
 
 
 def test_alone():
-    assert launch.find_place('none') == launch.Place(0, 0, 1, 1)
+    assert dist_info.read_dist_info('none') == dist_info.DistInfo(0, 0, 1, 1)
 
 
 def test_torchrun_place(monkeypatch):
     gpus(monkeypatch, 0)
     os.environ.update(RANK='5', LOCAL_RANK='1', WORLD_SIZE='8', MASTER_ADDR='a', MASTER_PORT='1', LOCAL_WORLD_SIZE='4')
-    assert launch.find_place('pytorch') == launch.Place(5, 1, 8, 4)
+    assert dist_info.read_dist_info('pytorch') == dist_info.DistInfo(5, 1, 8, 4)
     del os.environ['WORLD_SIZE']
     with pytest.raises(
         UserError, match='--launcher pytorch needs the variable WORLD_SIZE, a number, but it is not set; '
     ):
-        launch.find_place('pytorch')
+        dist_info.read_dist_info('pytorch')
     os.environ['WORLD_SIZE'] = 'many'
     with pytest.raises(UserError, match=r"it is 'many'; start with tools/dist_train\.sh"):
-        launch.find_place('pytorch')
+        dist_info.read_dist_info('pytorch')
 
 
 @pytest.mark.parametrize(
@@ -75,13 +74,13 @@ def test_slurm_place(monkeypatch, tmp_path, tasks, node, local_world):
         SLURM_PROCID='6', SLURM_NTASKS='8', SLURM_LOCALID='2', SLURM_NODEID=str(node), SLURM_NODELIST='gpu[07-08]',
         SLURM_TASKS_PER_NODE=tasks, SLURM_JOB_ID='1234', SLURM_STEP_ID='1',
     )  # fmt: skip
-    assert launch.find_place('slurm') == launch.Place(6, 2, 8, local_world)
+    assert dist_info.read_dist_info('slurm') == dist_info.DistInfo(6, 2, 8, local_world)
     assert os.environ['MASTER_ADDR'] == 'gpu07'
     assert (os.environ['RANK'], os.environ['LOCAL_RANK'], os.environ['WORLD_SIZE']) == ('6', '2', '8')
     port = int(os.environ.pop('MASTER_PORT'))
     assert 1024 < port < 32768
     os.environ['SLURM_JOB_ID'] = '1235'
-    launch.find_place('slurm')
+    dist_info.read_dist_info('slurm')
     assert int(os.environ['MASTER_PORT']) != port
 
 
@@ -89,13 +88,13 @@ def test_slurm_without_scontrol(monkeypatch, tmp_path):
     gpus(monkeypatch, 0)
     monkeypatch.setenv('PATH', str(tmp_path))
     os.environ.update(SLURM_PROCID='0', SLURM_NTASKS='2', SLURM_NODELIST='a1,a2', MASTER_PORT='1')
-    launch.find_place('slurm')
+    dist_info.read_dist_info('slurm')
     assert os.environ.pop('MASTER_ADDR') == 'a1'
     os.environ['SLURM_NODELIST'] = 'a[1-2]'
     with pytest.raises(
         UserError, match=r"SLURM_NODELIST='a\[1-2\]' without a working 'scontrol show hostnames'; set MAS"
     ):
-        launch.find_place('slurm')
+        dist_info.read_dist_info('slurm')
 
 
 def test_mpi_place(monkeypatch):
@@ -107,24 +106,24 @@ def test_mpi_place(monkeypatch):
         OMPI_COMM_WORLD_LOCAL_SIZE='2',
     )
     with pytest.raises(UserError, match='MASTER_ADDR, but it is not set'):
-        launch.find_place('mpi')
+        dist_info.read_dist_info('mpi')
     os.environ['MASTER_ADDR'] = 'first'
-    assert launch.find_place('mpi') == launch.Place(3, 1, 4, 2)
+    assert dist_info.read_dist_info('mpi') == dist_info.DistInfo(3, 1, 4, 2)
 
 
 def test_more_processes_than_gpus(monkeypatch, capfd):
     gpus(monkeypatch, 2)
     sentence = '^8 processes asked for but 2 GPUs are visible on [^;]+; start at most 2 there'
     with pytest.raises(UserError, match=sentence):
-        launch.check_devices(8)
+        dist_info.check_devices(8)
     gpus(monkeypatch, 1)
     with pytest.raises(UserError, match='but 1 GPU is visible on'):
-        launch.check_devices(2)
-    launch.check_devices(1)
+        dist_info.check_devices(2)
+    dist_info.check_devices(1)
     assert torchrun.main(['2', 'tools/train.py']) == 1
     assert capfd.readouterr().err.startswith('error: 2 processes asked for but 1 GPU is visible on')
     gpus(monkeypatch, 0)
-    launch.check_devices(8)
+    dist_info.check_devices(8)
 
 
 # ---- the process group -------------------------------------------------------------------------------------------
@@ -135,12 +134,14 @@ def test_group_is_made_for_the_device(monkeypatch, count, backend):
     gpus(monkeypatch, count)
     monkeypatch.setenv('MASTER_ADDR', 'localhost')
     monkeypatch.delenv('GLOO_SOCKET_IFNAME', raising=False)
-    monkeypatch.setattr(launch, '_end_with_launcher', lambda: None)
+    monkeypatch.setattr(process_group, '_end_with_launcher', lambda: None)
     calls, devices = [], []
     monkeypatch.setattr(torch.distributed, 'init_process_group', lambda *args, **kwargs: calls.append((args, kwargs)))
     monkeypatch.setattr(torch.cuda, 'set_device', devices.append)
     monkeypatch.setattr(torch, 'set_num_threads', lambda count: None)
-    launch.start('pytorch', launch.Place(3, 1, 4, 2), dict(backend='nccl', timeout=90, port=7))
+    process_group.init_process_group(
+        'pytorch', dist_info.DistInfo(3, 1, 4, 2), dict(backend='nccl', timeout=90, port=7)
+    )
     assert calls == [((backend,), dict(rank=3, world_size=4, timeout=datetime.timedelta(seconds=90)))]
     assert devices == ([1] if count else [])
 
@@ -148,16 +149,16 @@ def test_group_is_made_for_the_device(monkeypatch, count, backend):
 @pytest.mark.parametrize('timeout', ['soon', -1, True])
 def test_timeout_must_be_seconds(timeout):
     with pytest.raises(UserError, match=r'env_cfg.dist_cfg.timeout must be a positive number of seconds, got'):
-        launch.start('pytorch', launch.Place(), dict(timeout=timeout))
+        process_group.init_process_group('pytorch', dist_info.DistInfo(), dict(timeout=timeout))
 
 
 def test_cores_are_shared_out(monkeypatch):
     monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: set(range(12)))
-    assert launch.share_threads(4) == 3
+    assert process_group.share_threads(4) == 3
     assert (os.environ['OMP_NUM_THREADS'], os.environ['MKL_NUM_THREADS']) == ('3', '3')
-    assert launch.share_threads(2) == 3  # what is set stays
+    assert process_group.share_threads(2) == 3  # what is set stays
     del os.environ['OMP_NUM_THREADS']
-    assert launch.share_threads(100) == 1
+    assert process_group.share_threads(100) == 1
 
 
 # ---- torchrun's arguments ----------------------------------------------------------------------------------------
@@ -197,48 +198,50 @@ def test_number_of_processes(count, capfd):
 
 
 def test_sentences():
-    def sentence(error):
-        return report.sentence_of(error)
-
-    assert sentence(UserError('one sentence')) == 'one sentence'
+    assert error_message(UserError('one sentence')) == 'one sentence'
     # MMEngine 0.10.7 puts the class in front, a DataLoader worker the traceback.
     assert (
-        sentence(UserError('class `AttNet` in mmatconv/backbones/attnet.py: class `B` in b.py: no arch')) == 'no arch'
+        error_message(UserError('class `AttNet` in mmatconv/backbones/attnet.py: class `B` in b.py: no arch'))
+        == 'no arch'
     )
     worker = 'Caught FileNotFoundError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
-    assert sentence(FileNotFoundError(f"{worker}  File\nFileNotFoundError: [Errno 2] No such file: 'a.jpg'\n")) == (
-        "[Errno 2] No such file: 'a.jpg'"
-    )
-    assert sentence(FileNotFoundError(2, 'No such file or directory', 'a.jpg')) == "No such file or directory: 'a.jpg'"
+    assert error_message(
+        FileNotFoundError(f"{worker}  File\nFileNotFoundError: [Errno 2] No such file: 'a.jpg'\n")
+    ) == ("[Errno 2] No such file: 'a.jpg'")
     assert (
-        sentence(OSError(28, 'No space left on device')) == 'the disk is full: a file of this run could not be written'
+        error_message(FileNotFoundError(2, 'No such file or directory', 'a.jpg'))
+        == "No such file or directory: 'a.jpg'"
+    )
+    assert (
+        error_message(OSError(28, 'No space left on device'))
+        == 'the disk is full: a file of this run could not be written'
     )
     chained = RuntimeError('outer')
     chained.__cause__ = UserError('inner')
-    assert sentence(chained) == 'inner'
+    assert error_message(chained) == 'inner'
     missing = KeyError('ATNet is not in the mmdet::model registry. Please check whether')
-    assert sentence(missing) == 'ATNet is not in the mmdet::model registry; check the type in the config'
-    assert sentence(AssertionError('failed to load image: a.jpg')) == (
+    assert error_message(missing) == 'ATNet is not in the mmdet::model registry; check the type in the config'
+    assert error_message(AssertionError('failed to load image: a.jpg')) == (
         'failed to load image: a.jpg; the file is no image or is damaged'
     )
     for bug in (ValueError('x'), KeyError('x'), AssertionError('x'), RuntimeError('x'), OSError(5, 'I/O error')):
-        assert sentence(bug) is None
+        assert error_message(bug) is None
 
 
 def test_notes_speak_for_all_processes(monkeypatch, tmp_path, capfd):
-    monkeypatch.setenv('MMATCONV_NOTES', str(tmp_path))
+    monkeypatch.setenv('MMATCONV_MESSAGES', str(tmp_path))
     for rank in ('1', '0'):
         monkeypatch.setenv('RANK', rank)
-        report.tell(f'error: from {rank}')
+        messages.print_error(f'error: from {rank}')
     assert capfd.readouterr().err == ''
     os.utime(tmp_path / '1', ns=(1, 1))
-    assert torchrun._note(tmp_path) == 'error: from 1'
+    assert torchrun._first_message(tmp_path) == 'error: from 1'
 
 
 def test_first_process_of_a_machine_speaks(monkeypatch, capfd):
     for local_rank, heard in (('1', ''), ('0', 'error: x\n')):
         monkeypatch.setenv('LOCAL_RANK', local_rank)
-        report.tell('error: x')
+        messages.print_error('error: x')
         assert capfd.readouterr().err == heard
 
 

@@ -8,7 +8,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from torch import nn
 
-from mmatconv.engine.hooks.checkpoint import CheckpointGuardHook, check_state
+from mmatconv.engine.hooks.check_checkpoint import CheckpointGuardHook, check_state
 from mmatconv.engine.runner.runner import Runner
 from mmatconv.errors import UserError
 

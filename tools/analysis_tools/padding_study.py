@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmatconv.engine.cli import report
 from mmatconv.engine.cli.config_file import OptionsAction, load_config
-from mmatconv.engine.cli.train_test import Parser
+from mmatconv.engine.cli.parser import Parser
 from mmatconv.errors import UserError
 
 

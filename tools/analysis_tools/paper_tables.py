@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmatconv.engine.cli import report
-from mmatconv.engine.cli.train_test import Parser
+from mmatconv.engine.cli.parser import Parser
 from mmatconv.errors import UserError
 
 

@@ -10,7 +10,8 @@ from rich.table import Table
 
 from mmatconv.deploy import publishing as checkpoint_convert
 from mmatconv.engine.cli import report
-from mmatconv.engine.cli.train_test import Parser, add_trust, parse
+from mmatconv.engine.cli.parser import Parser, add_trust, parse
+from mmatconv.engine.launch.messages import print_once
 
 
 def convert(conversion: Callable[..., checkpoint_convert.Conversion], doc: str, argv: list[str] | None = None) -> int:
@@ -22,7 +23,7 @@ def convert(conversion: Callable[..., checkpoint_convert.Conversion], doc: str, 
         parser.add_argument('--arch', help='XXS to T4; inferred from the shapes if not given')
         args = parse(parser, argv)
         checkpoint_convert.check_target(args.target)
-        report.note(f'reading {args.source}')
+        print_once(f'reading {args.source}')
         result = conversion(args.source, args.arch)
         print_changes(result, [checkpoint_convert.save(result, args.target)])
 
@@ -36,7 +37,7 @@ def publish(doc: str, argv: list[str] | None = None) -> int:
         parser = _parser('publish_model.py', doc)
         parser.add_argument('target', metavar='DST_PREFIX', help='what the names of the files begin with')
         args = parse(parser, argv)
-        report.note(f'reading {args.source}')
+        print_once(f'reading {args.source}')
         result = checkpoint_convert.publishable(args.source)
         print_changes(result, checkpoint_convert.save_published(result, args.target))
 

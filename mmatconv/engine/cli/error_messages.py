@@ -1,6 +1,5 @@
 """The sentence for an error the user can mend, whichever package raised it."""
 
-import errno
 import inspect
 import re
 from types import FrameType
@@ -9,15 +8,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from mmatconv.engine.runner.checkpoint_files import DEVICE_FULL
 from mmatconv.errors import UserError
 
 FILE_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-DEVICE_FULL = {
-    errno.ENOSPC: 'the disk is full',
-    errno.EDQUOT: 'the disk quota is used up',
-    errno.EFBIG: 'files may not become that large here (ulimit -f)',
-    errno.EROFS: 'read-only',
-}
 # What OpenMMLab says of the user's data and config: the class of the error, how it begins, and what to do.
 COMPLAINTS = (
     (AssertionError, 'failed to load image', 'the file is no image or is damaged'),
@@ -66,7 +60,7 @@ LOST_CONNECTION = re.compile(
 UNKNOWN_OPTION = re.compile(r"__init__\(\) got an unexpected keyword argument '(\w+)'")
 
 
-def sentence_of(error: BaseException) -> str | None:
+def error_message(error: BaseException) -> str | None:
     """The sentence for an error the user can mend; None for anything else, which keeps its traceback."""
     cause: BaseException | None = error
     while cause is not None:
@@ -85,7 +79,7 @@ def sentence_of(error: BaseException) -> str | None:
             return f'{text.split(". Please check")[0].removesuffix(" None").rstrip(".")}; {advice}'
     if isinstance(error, KeyError) and re.search(r'is not in the \S+ registry', text):
         return f'{text.split(". Please check")[0]}; check the type in the config'
-    if reason := lost_partner(error):
+    if reason := lost_connection(error):
         return f'{reason}; see what it said on its machine, then start all again, and go on with a training by --resume'
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return 'the GPU ran out of memory; lower train_dataloader.batch_size or the image scale, or add --amp'
@@ -100,7 +94,7 @@ def sentence_of(error: BaseException) -> str | None:
     return None
 
 
-def lost_partner(error: BaseException) -> str | None:
+def lost_connection(error: BaseException) -> str | None:
     """What this process knows of another one that is gone; None for errors of its own."""
     text = str(error)
     if not isinstance(error, RuntimeError) or not (type(error).__name__.startswith('Dist') or 'gloo' in text.lower()):

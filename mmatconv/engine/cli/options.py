@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from mmatconv.engine.checks import preflight
-from mmatconv.engine.cli import report
+from mmatconv.engine.launch.messages import print_once
 from mmatconv.engine.runner.checkpoint_files import newest_usable, read_meta
 from mmatconv.engine.runner.runner import no_gpu
 from mmatconv.errors import UserError
@@ -37,7 +37,7 @@ def set_amp(config: Config, asked: bool) -> None:
     if asked and kind not in ('OptimWrapper', 'AmpOptimWrapper', 'BFloat16OptimWrapper'):
         raise UserError(f"--amp replaces an optim_wrapper of type OptimWrapper, but the config's is {kind}")
     if no_gpu() and (kind == 'AmpOptimWrapper' or (asked and kind == 'OptimWrapper')):
-        report.note('no GPU is visible: mixed precision is bfloat16 on the CPU, without a loss scale')
+        print_once('no GPU is visible: mixed precision is bfloat16 on the CPU, without a loss scale')
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(key, None)
         wrapper['type'] = 'mmatconv.engine.optim.amp.BFloat16OptimWrapper'
@@ -67,7 +67,7 @@ def set_resume(config: Config, given: str) -> None:
         found = newest_usable(config.work_dir)
         if found is None:
             config.resume = False
-            report.note(f'--resume: {config.work_dir} holds no checkpoint yet, training begins anew')
+            print_once(f'--resume: {config.work_dir} holds no checkpoint yet, training begins anew')
             return
         path, meta = found
     else:
@@ -83,7 +83,7 @@ def _set_seed(config: Config, seed: int | None) -> None:
     if seed is None or randomness.get('seed') == seed:
         return
     if randomness.get('seed') is not None:
-        report.note(f'warning: randomness.seed is {randomness["seed"]}; going on with {seed}, as the training began')
+        print_once(f'warning: randomness.seed is {randomness["seed"]}; going on with {seed}, as the training began')
     config.randomness = dict(randomness, seed=seed)
 
 

@@ -1,4 +1,4 @@
-"""What happens when the loss is no number any more."""
+"""What happens when the loss is not finite."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from mmatconv.engine.cli import report
+from mmatconv.engine.runner.checkpoint_files import last_finite
 from mmatconv.errors import UserError
 
 ACTIONS = ('stop', 'skip')
@@ -89,7 +89,7 @@ class NonFiniteLossHook(Hook):
 
     def _meet(self, runner: Runner, reason: str) -> None:
         where = f'{reason} at iteration {runner.iter + 1}'
-        kept = report.last_finite(runner.work_dir)
+        kept = last_finite(runner.work_dir)
         if self.action == 'stop':
             raise UserError(
                 f'{where}, and training stopped before it reached the weights; {kept}; lower the learning rate, or '
@@ -162,7 +162,7 @@ def check_weights(runner: Runner) -> None:
         if not torch.isfinite(parameter).all():
             raise UserError(
                 f"weight '{name.removeprefix('module.')}' is not finite after iteration {runner.iter + 1}, and was not "
-                f'written; {report.last_finite(runner.work_dir)}; lower the learning rate'
+                f'written; {last_finite(runner.work_dir)}; lower the learning rate'
             )
 
 

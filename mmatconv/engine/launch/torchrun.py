@@ -17,8 +17,9 @@ from torch.distributed import run as torch_run
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from mmatconv.engine.cli import report
-from mmatconv.engine.launch import process_group as launch
+from mmatconv.engine.launch import messages
+from mmatconv.engine.launch.dist_info import check_devices
+from mmatconv.engine.launch.process_group import share_threads
 from mmatconv.errors import UserError
 
 
@@ -26,7 +27,7 @@ def arguments(processes: str, script: list[str]) -> list[str]:
     """torchrun's arguments from N and the variables NNODES, NODE_RANK, MASTER_ADDR and PORT.
 
     Raises:
-        UserError: one of them is no number, or several machines are asked for without saying which is the first.
+        UserError: one of them is not a number, or several machines are asked for without saying which is the first.
     """
     count = _count('N, the number of processes,', processes, least=1)
     nodes = _count('NNODES', os.environ.get('NNODES') or '1', least=1)
@@ -53,26 +54,26 @@ def main(argv: list[str]) -> int:
     """
     try:
         command = arguments(argv[0], argv[1:])
-        launch.check_devices(int(argv[0]))
+        check_devices(int(argv[0]))
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     if not torch.cuda.is_available():
-        launch.share_threads(int(argv[0]))
-    if not os.environ.get(report.DEBUG):
+        share_threads(int(argv[0]))
+    if not os.environ.get(messages.DEBUG):
         logging.disable(logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix='mmatconv-') as notes:
-        os.environ[report.NOTES] = notes
+    with tempfile.TemporaryDirectory(prefix='mmatconv-') as folder:
+        os.environ[messages.MESSAGES] = folder
         try:
             torch_run.main(command)
         except ChildFailedError as error:
-            return _explain(error, Path(notes))
+            return _explain(error, Path(folder))
         except (SignalException, KeyboardInterrupt) as error:
-            print(_note(Path(notes)) or 'interrupted', file=sys.stderr)
+            print(_first_message(Path(folder)) or 'interrupted', file=sys.stderr)
             return 128 + int(getattr(error, 'sigval', signal.SIGINT))
         except getattr(dist, 'DistError', RuntimeError) as error:
             print(
-                f'error: the launcher found no free place to meet ({str(error).splitlines()[0]}); '
+                f'error: the processes could not meet ({str(error).splitlines()[0]}); '
                 'choose another PORT, and check MASTER_ADDR',
                 file=sys.stderr,
             )
@@ -80,15 +81,15 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _explain(error: ChildFailedError, notes: Path) -> int:
+def _explain(error: ChildFailedError, folder: Path) -> int:
     rank, failure = error.get_first_failure()
     # What the others say of a process that was killed is its consequence; the launcher itself ends them by SIGTERM.
     killed = [(r, f) for r, f in error.failures.items() if f.exitcode < 0 and f.exitcode != -signal.SIGTERM]
-    note = _note(notes, alone=bool(killed))
-    if killed and not note:
+    message = _first_message(folder, alone=bool(killed))
+    if killed and not message:
         rank, failure = killed[0]
-    if note:
-        print(note, file=sys.stderr)
+    if message:
+        print(message, file=sys.stderr)
     elif failure.exitcode < 0:
         name = signal.Signals(-failure.exitcode).name
         reason = ' (often the machine ran out of memory)' if name == 'SIGKILL' else ''
@@ -98,14 +99,14 @@ def _explain(error: ChildFailedError, notes: Path) -> int:
     return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
 
 
-def _note(folder: Path, alone: bool = False) -> str:
+def _first_message(folder: Path, alone: bool = False) -> str:
     """The sentence of the process that spoke first; what others say is mostly its consequence.
 
     With ``alone``, only of a process that failed by itself.
     """
-    notes = [path for path in folder.iterdir() if not (alone and path.suffix == report.CONSEQUENCE)]
-    notes.sort(key=lambda path: (path.suffix == report.CONSEQUENCE, path.stat().st_mtime_ns, path.name))
-    return notes[0].read_text(encoding='utf-8') if notes else ''
+    files = [path for path in folder.iterdir() if not (alone and path.suffix == messages.CONSEQUENCE)]
+    files.sort(key=lambda path: (path.suffix == messages.CONSEQUENCE, path.stat().st_mtime_ns, path.name))
+    return files[0].read_text(encoding='utf-8') if files else ''
 
 
 def _count(name: str, value: str, least: int) -> int:

@@ -1,16 +1,24 @@
 """Checkpoint files on the disk: written whole or not at all, and found again after a fault."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mmatconv.checkpoint.loading import read_checkpoint
-from mmatconv.engine.cli import report
+from mmatconv.engine.launch.messages import print_once
 from mmatconv.errors import UserError
 
 # What a file is called until it is complete.
 PARTIAL = '.partial'
+# Errors of a write to a full or read-only disk.
+DEVICE_FULL = {
+    errno.ENOSPC: 'the disk is full',
+    errno.EDQUOT: 'the disk quota is used up',
+    errno.EFBIG: 'files may not become that large here (ulimit -f)',
+    errno.EROFS: 'read-only',
+}
 
 
 def write_whole(target: Path, write: Callable[[Path], Any]) -> None:
@@ -46,6 +54,22 @@ def remove_partial(folder: Path) -> list[Path]:
     return left
 
 
+def last_checkpoint(work_dir: str) -> Path | None:
+    """The newest checkpoint MMEngine wrote below `work_dir`, also after the folder was moved."""
+    pointer = Path(work_dir, 'last_checkpoint')
+    if not pointer.is_file():
+        return None
+    named = Path(pointer.read_text(encoding='utf-8').strip())
+    moved = Path(work_dir, named.name)
+    return next((path for path in (named, moved) if path.is_file()), None)
+
+
+def last_finite(work_dir: str) -> str:
+    """Words for the newest checkpoint, whose weights are finite because no others are written."""
+    checkpoint = last_checkpoint(work_dir)
+    return f'the last finite checkpoint is {checkpoint}' if checkpoint else 'no checkpoint was written yet'
+
+
 def read_meta(path: Path) -> dict[str, Any]:
     """The ``meta`` of a checkpoint that training can go on from.
 
@@ -72,7 +96,7 @@ def newest_usable(work_dir: str) -> tuple[Path, dict[str, Any]] | None:
     Raises:
         UserError: there are checkpoints, but none is usable.
     """
-    named = report.last_checkpoint(work_dir)
+    named = last_checkpoint(work_dir)
     pointer = Path(work_dir, 'last_checkpoint')
     reason, folder = '', Path(work_dir)
     if named is not None:
@@ -90,7 +114,7 @@ def newest_usable(work_dir: str) -> tuple[Path, dict[str, Any]] | None:
             continue
         if path != named:
             reason = reason or f"'{pointer}' is missing"
-            report.note(f'warning: {reason}; going on from {path}, the newest that is whole')
+            print_once(f'warning: {reason}; going on from {path}, the newest that is whole')
         return path, meta
     if reason:
         raise UserError(

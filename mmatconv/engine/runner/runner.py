@@ -21,10 +21,9 @@ from torch.utils.data import DataLoader
 from mmatconv.backbones.base import Backbone
 from mmatconv.checkpoint.loading import refuse_other_sizes
 from mmatconv.engine.checks.damaged_files import check_skip, guard
-from mmatconv.engine.cli import report
-from mmatconv.engine.cli.error_messages import DEVICE_FULL
-from mmatconv.engine.hooks.checkpoint import SafeCheckpointHook, SyncStatisticsHook
-from mmatconv.engine.runner.checkpoint_files import write_whole
+from mmatconv.engine.hooks.safe_checkpoint import SafeCheckpointHook
+from mmatconv.engine.hooks.sync_statistics import SyncStatisticsHook
+from mmatconv.engine.runner.checkpoint_files import DEVICE_FULL, last_finite, write_whole
 from mmatconv.engine.runner.loops import EpochLoop, IterationLoop
 from mmatconv.engine.runner.resume import ExactResumeHook, PendingValidationHook
 from mmatconv.errors import UserError
@@ -101,7 +100,7 @@ class Runner(MMEngineRunner):
                 raise
             raise UserError(
                 f"{DEVICE_FULL[error.errno]}: checkpoint '{target}' could not be written; "
-                f'{report.last_finite(self.work_dir)}; make room, then go on with --resume'
+                f'{last_finite(self.work_dir)}; make room, then go on with --resume'
             ) from error
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:

@@ -1,0 +1,50 @@
+"""tools/test.py."""
+
+import argparse
+import os
+
+from mmatconv.engine.checks import preflight
+from mmatconv.engine.checks.damaged_files import SkippedFilesHook
+from mmatconv.engine.cli import options, report
+from mmatconv.engine.cli.parser import parse, test_parser
+from mmatconv.engine.cli.startup import build_runner, join_processes, read_config
+from mmatconv.engine.hooks.check_checkpoint import CheckpointGuardHook
+from mmatconv.engine.hooks.dump_results import dump_metric
+from mmatconv.engine.hooks.fold import FoldHook
+from mmatconv.engine.hooks.image_channels import ImageChannelsHook
+from mmatconv.engine.hooks.show_dir import ShowDirHook
+from mmatconv.engine.launch.process_group import destroy_process_group
+from mmatconv.engine.runner.runner import TestRunner
+
+
+def test(argv: list[str] | None = None) -> int:
+    """tools/test.py; returns the exit status."""
+    return report.run(lambda progress: _test(parse(test_parser(), argv)))
+
+
+def _test(args: argparse.Namespace) -> None:
+    config, info = read_config(args)
+    config.load_from, config.resume = args.checkpoint, False
+    if args.out:
+        preflight.check_out_file(args.out)
+    preflight.check_testing(config)
+    if args.tta:
+        options.set_tta(config)
+    if args.show_dir:
+        options.set_visualizer(config)
+        preflight.check_show_dir(args.show_dir)
+    join_processes(config, info)
+    runner = build_runner(config, TestRunner)
+    runner.register_hook(ImageChannelsHook())
+    runner.register_hook(SkippedFilesHook())
+    runner.register_hook(CheckpointGuardHook(config.load_from, exact=True))
+    if args.fold:
+        runner.register_hook(FoldHook())
+    if args.show_dir:
+        runner.register_hook(ShowDirHook(args.show_dir))
+    if args.out:
+        metric = dump_metric(config.get('default_scope'), args.out)
+        metric.collect_dir = os.path.join(runner.log_dir, 'collect')
+        runner.test_evaluator.metrics.append(metric)
+    runner.test()
+    destroy_process_group()
