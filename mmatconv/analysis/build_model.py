@@ -12,7 +12,6 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from mmatconv.engine.cli.options import register_modules
 from mmatconv.errors import UserError
 
 
@@ -26,6 +25,9 @@ def build_model(config: Config, device: str) -> nn.Module:
     Raises:
         UserError: There is no ``model``, or the package of ``default_scope`` is not installed.
     """
+    # Imports mmcv, which counting and timing of backbones alone do without.
+    from mmatconv.engine.cli.options import register_modules
+
     if config.get('model') is None:
         raise UserError(f"config '{config.filename}' has no model to count.")
     register_modules(config)

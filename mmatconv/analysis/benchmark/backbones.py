@@ -1,4 +1,4 @@
-"""Backbones: ours in all forms, and the PVT or Swin of mmdet of the same size."""
+"""Backbones: ours in all variants, and the PVT or Swin of mmdet of the same size."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ DEFAULT_MODELS = ('attnet-t2', 'atconv-pvt-tiny', 'atconv-swin-tiny')
 
 
 def backbone_case(name: str, setting: Setting) -> Case:
-    """One of ours against its other forms and the original with attention, four maps each.
+    """One of ours, its variants, and the original with attention; each returns four maps.
 
     Args:
         name: A key of ``MODELS_BY_NAME``.
@@ -30,15 +30,23 @@ def backbone_case(name: str, setting: Setting) -> Case:
     family, arch = MODELS_BY_NAME[name]
     x = setting.random(3)
     candidates = list(variants(lambda options: randomize(FAMILIES[family](arch, **options)), lambda m: m, x, setting))
-    reference = RELEASED
+    reference, left_out = RELEASED, []
     if family in ORIGINALS:
-        reference = family.removeprefix('atconv-')
-        candidates.append(Candidate(reference, original(family, arch).to(setting.device), (x,)))
-    return Case('backbone', name, setting, reference, candidates, autocast=True)
+        attention = family.removeprefix('atconv-')
+        try:
+            candidates.append(Candidate(attention, original(family, arch).to(setting.device), (x,)))
+            reference = attention
+        except ImportError as error:
+            left_out.append(f'{attention}: mmdet cannot be imported ({error})')
+    return Case('backbone', name, setting, reference, candidates, autocast=True, left_out=left_out)
 
 
 def original(family: str, arch: str) -> nn.Module:
-    """mmdet's PVT or Swin."""
+    """mmdet's PVT or Swin.
+
+    Raises:
+        ImportError: mmdet, or mmcv with its compiled ops, is missing.
+    """
     with quiet():
         import mmdet.models  # noqa: F401  registers them
 

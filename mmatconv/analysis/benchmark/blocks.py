@@ -54,8 +54,11 @@ def block_case(setting: Setting) -> Case:
         torch.manual_seed(0)
         try:
             mixer = make().to(setting.device, dtype)
-        except ImportError as error:
-            left_out.append(f'{name} attention: {error}')
+        except (ImportError, UserError) as error:
+            # UserError stands for mmdet missing; any other is a mistake in the options.
+            if not isinstance(error, ImportError) and not isinstance(error.__cause__, ImportError):
+                raise
+            left_out.append(f'{name} attention: {error.__cause__ or error}')
             continue
         equal_to = REFERENCE if name == 'ours' else None
         candidates.append(Candidate(name, mixer, (x,), differentiable=1, equal_to=equal_to))

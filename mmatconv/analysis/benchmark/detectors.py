@@ -5,6 +5,8 @@ It is the same for every backbone, and how much of it there is depends on what a
 two-stage detector works on a fixed number of random boxes for the same reason, RoIAlign included.
 """
 
+from importlib.util import find_spec
+
 import torch
 from mmengine.config import Config
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from mmatconv.analysis.build_model import build_model, quiet
 from mmatconv.analysis.complexity.counted_forward import is_two_stage
 from mmatconv.analysis.paper.models import mask_rcnn, swin
 from mmatconv.engine.cli.config_file import PROJECT, load_config
+from mmatconv.errors import UserError
 
 FOLDERS = {'mask_rcnn': '_fpn_1x_coco', 'sem_fpn': '_8xb4-40k_ade20k-512x512'}
 DEFAULT_MODELS = ('mask-rcnn_atconv-pvt-t', 'fpn_atconv-pvt-t')
@@ -74,6 +77,20 @@ def available() -> dict[str, str]:
     return found
 
 
+def check_packages() -> None:
+    """Configs of detectors and segmentors need OpenMMLab's packages, which the other levels do without.
+
+    Raises:
+        UserError: One is not installed.
+    """
+    missing = [package for package in ('mmcv', 'mmdet', 'mmseg') if find_spec(package) is None]
+    if missing:
+        raise UserError(
+            f'--level detector needs {", ".join(missing)}, which cannot be found; install the packages with '
+            "'pip install mmatconv[onedl]', or use --level operator, block or backbone"
+        )
+
+
 def detector_case(name: str, setting: Setting) -> Case:
     """A detector or segmentor with our backbone in all forms and, where there is one, with the original backbone.
 
@@ -81,6 +98,7 @@ def detector_case(name: str, setting: Setting) -> Case:
         name: A key of :func:`available`.
         setting: The setting.
     """
+    check_packages()
     path = available()[name]
     x = setting.random(3)
 

@@ -21,11 +21,18 @@ PACKAGES = {
 
 
 def machine(device: str) -> dict[str, str | int]:
-    """CPU, cores, threads and, for 'cuda', the GPU."""
+    """CPU, cores, threads and, for 'cuda', the GPU and where it uses TF32."""
     found = dict(cpu=cpu_model(), cores=os.cpu_count() or 1, threads=torch.get_num_threads())
     if device == 'cuda':
         found['gpu'] = torch.cuda.get_device_name()
+        found['tf32'] = tf32_mode()
     return found
+
+
+def tf32_mode() -> str:
+    """Where float32 is computed in TF32 on a GPU: 'convolutions' is torch's default."""
+    used = {'convolutions': torch.backends.cudnn.allow_tf32, 'products': torch.backends.cuda.matmul.allow_tf32}
+    return ' and '.join(name for name, on in used.items() if on) or 'off'
 
 
 def cpu_model() -> str:

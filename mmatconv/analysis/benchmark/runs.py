@@ -28,6 +28,8 @@ class Run:
     - 'step': the same and a step of AdamW. Its learning rate is 0, which costs what any other costs and keeps the
       weights, so that every repetition computes on the same numbers. With float16 on a GPU losses are scaled.
 
+    Compiled candidates run without stochastic depth and dropout.
+
     Args:
         candidate: Its module is put into the mode.
         case: Gives mode, dtype and device.
@@ -48,6 +50,9 @@ class Run:
             for x in self.inputs[: candidate.differentiable]:
                 x.requires_grad_()
         if setting.compiled and not candidate.forward_only:
+            # The rates are constants of a compiled graph: switched off for the comparison only, they would cost a
+            # second compilation.
+            switch_dropout_off(self.module)
             self.function = torch.compile(self.function)
         self.gradients: list[Tensor] | None = None
         self.optimizer = self.scaler = None
@@ -104,16 +109,22 @@ def _gradient_like(output: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @contextmanager
-def deterministic(module: nn.Module | None) -> Iterator[None]:
+def without_dropout(module: nn.Module | None) -> Iterator[None]:
     """Stochastic depth and dropout off, for results that can be compared."""
+    changed = switch_dropout_off(module)
+    try:
+        yield
+    finally:
+        for layer, name, rate in changed:
+            setattr(layer, name, rate)
+
+
+def switch_dropout_off(module: nn.Module | None) -> list[tuple[nn.Module, str, float]]:
+    """Set the rates of stochastic depth and dropout to 0; returns (layer, attribute, former rate)."""
     changed = []
     for layer in module.modules() if module else ():
         name = 'p' if isinstance(layer, _DropoutNd) else 'rate' if type(layer).__name__ == 'DropPath' else None
         if name and hasattr(layer, name):
             changed.append((layer, name, getattr(layer, name)))
             setattr(layer, name, 0.0)
-    try:
-        yield
-    finally:
-        for layer, name, rate in changed:
-            setattr(layer, name, rate)
+    return changed

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from mmatconv import AttNet, UserError, dynamic_depthwise_conv2d
 from mmatconv.analysis.benchmark import agreement, backbones, blocks, measure, operators
 from mmatconv.analysis.benchmark.case import Candidate, Case, Setting
 from mmatconv.analysis.benchmark.memory import held_bytes
-from mmatconv.analysis.benchmark.runs import Run, deterministic, leaves
+from mmatconv.analysis.benchmark.runs import Run, leaves, without_dropout
 
 SMALL = Setting(size=(9, 7), batch=2, channels=32)
 TINY = dict(depths=(1, 1, 2, 1), dims=(8, 16, 24, 32))
@@ -35,16 +36,16 @@ class TestGate:
     @pytest.mark.parametrize(
         ('wrong', 'mode', 'kind'),
         [
-            (lambda x, kernel: operators.grouped(x, kernel) * 1.001, 'forward', 'outputs'),
-            (lambda x, kernel: operators.grouped(x, kernel) * float('nan'), 'forward', 'outputs'),
-            (lambda x, kernel: operators.grouped(x, kernel)[:, :-1], 'forward', 'outputs'),
-            (WrongGradient.apply, 'backward', 'gradients'),
-            (lambda x, kernel: operators.grouped(x, kernel.detach()), 'backward', 'gradients'),
+            (lambda x, kernel: operators.grouped(x, kernel) * 1.001, 'forward', 'output 0'),
+            (lambda x, kernel: operators.grouped(x, kernel) * float('nan'), 'forward', 'output 0'),
+            (lambda x, kernel: operators.grouped(x, kernel)[:, :-1], 'forward', 'output 0'),
+            (WrongGradient.apply, 'backward', 'gradient of input [01]'),
+            (lambda x, kernel: operators.grouped(x, kernel.detach()), 'backward', 'gradient of input [01]'),
         ],
     )
     @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
     def test_wrong_results_are_never_timed(self, monkeypatch, wrong, mode, kind, dtype):
-        if dtype == 'bfloat16' and kind == 'outputs':
+        if dtype == 'bfloat16' and kind == 'output 0':
             good = wrong
             # Below the rounding of bfloat16 an error of 0.001 is none.
             wrong = lambda x, kernel: good(x, kernel) * 1.1  # noqa: E731
@@ -52,6 +53,39 @@ class TestGate:
         case = operators.operator_case(replace(SMALL, mode=mode, dtype=dtype))
         with pytest.raises(UserError, match=f"'ours' and 'grouped' .* in {kind} .* no speed is reported"):
             measure.measure(case, 1, 0, never)
+
+    def test_an_inaccurate_tensor_does_not_excuse_the_others(self):
+        def original(x, factor=2.0):
+            # 256 + x keeps a whole number of x in bfloat16: an error of a half in the first output.
+            return [(x + 256) - 256, factor * x, 3 * x]
+
+        def case_with(factor):
+            x = torch.randn(64).bfloat16()
+            candidates = [
+                Candidate('original', original, (x,)),
+                Candidate('ours', lambda x: original(x, factor), (x,), equal_to='original'),
+            ]
+            return Case('operator', 'm', replace(SMALL, dtype='bfloat16'), 'original', candidates)
+
+        def check(case):
+            return agreement.check_agreement(case, {c.name: Run(c, case) for c in case.candidates})
+
+        assert check(case_with(2.0))['ours'] > 0.1
+        with pytest.raises(UserError, match='in output 1'):
+            check(case_with(2.1))
+
+    def test_tf32_is_off_while_results_are_compared(self, monkeypatch):
+        monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', True)
+        seen = []
+
+        def ours(x, kernel):
+            seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+            return operators.grouped(x, kernel)
+
+        monkeypatch.setattr(operators, 'dynamic_depthwise_conv2d', ours)
+        case = operators.operator_case(SMALL)
+        agreement.check_agreement(case, {c.name: Run(c, case) for c in case.candidates})
+        assert seen == [(False, False)] and torch.backends.cudnn.allow_tf32
 
     @pytest.mark.parametrize('mode', ['forward', 'backward'])
     @pytest.mark.parametrize('memory_format', ['contiguous', 'channels_last'])
@@ -116,9 +150,21 @@ class TestModes:
 
     def test_nothing_is_random_while_results_are_compared(self):
         model = nn.Sequential(nn.Dropout(0.5), AttNet(TINY, drop_path_rate=0.3))
-        with deterministic(model):
+        with without_dropout(model):
             assert model[0].p == 0 and model[1].stages[3][0].drop_path.rate == 0
         assert model[0].p == 0.5 and model[1].stages[3][0].drop_path.rate == 0.3
+
+    def test_a_compiled_model_is_compiled_once(self, monkeypatch):
+        counter, compile = CompileCounter(), torch.compile
+        monkeypatch.setattr(torch, 'compile', lambda function: compile(function, backend=counter))
+        model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout(0.5))
+        candidate = Candidate('a', model, (torch.randn(2, 3, 4, 4),))
+        run = Run(candidate, Case('backbone', 'm', replace(SMALL, mode='backward', compiled=True), 'a', [candidate]))
+        run()
+        assert counter.frame_count == 1
+        agreement.results(run)
+        run()
+        assert counter.frame_count == 1
 
     def test_leaves(self):
         a, b, c = torch.ones(1), torch.ones(2), torch.ones(3)
