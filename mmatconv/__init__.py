@@ -1,14 +1,15 @@
 """mmatconv: Attentive Convolution (arXiv 2510.20092) for OpenMMLab, and for plain torch.
 
-Importing it needs torch only. Where MMEngine is installed the backbones are registered in its root registry, so
-that ``type='mmatconv.AttNet'`` builds in any config of mmdet, mmseg and mmpretrain.
+Importing it needs torch only and imports nothing of OpenMMLab. The backbones are registered in MMEngine's root
+registry once both are imported, in either order: ``type='mmatconv.AttNet'`` builds in any config of mmdet, mmseg and
+mmpretrain, and ``type='AttNet'`` where mmatconv is imported.
 """
 
-from importlib.util import find_spec
+from importlib import import_module
 
-from mmatconv import deploy
 from mmatconv.errors import UserError
 from mmatconv.layers import ATConv
+from mmatconv.openmmlab.import_hook import when_imported
 from mmatconv.ops import dynamic_depthwise_conv2d
 from mmatconv.version import __version__
 
@@ -23,14 +24,40 @@ __all__ = [
     'dynamic_depthwise_conv2d',
 ]
 
-if find_spec('mmengine') is not None:
-    from mmatconv.backbones import ATConvPVT, ATConvSwin, AttNet
-    from mmatconv.openmmlab.config_paths import register_config_packages
+# Imported when first used. What configs name, ``type='mmatconv.NonFiniteLossHook'``, keeps these paths.
+_LAZY = {
+    'AttNet': 'mmatconv.backbones',
+    'ATConvPVT': 'mmatconv.backbones',
+    'ATConvSwin': 'mmatconv.backbones',
+    'AdaptiveGradClipHook': 'mmatconv.engine.optim.adaptive_grad_clip',
+    'LayerDecayOptimWrapperConstructor': 'mmatconv.engine.optim.layer_decay',
+    'NonFiniteLossHook': 'mmatconv.engine.hooks.nonfinite',
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == 'deploy':
+        return import_module('mmatconv.deploy')
+    if name not in _LAZY:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    try:
+        value = getattr(import_module(_LAZY[name]), name)
+    except ModuleNotFoundError as error:
+        package = (error.name or str(error)).partition('.')[0].replace('mmengine', 'MMEngine')
+        raise ImportError(f"mmatconv.{name} needs {package}; install it with 'pip install mmatconv[onedl]'.") from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_LAZY})
+
+
+def _register() -> None:
+    from mmatconv.openmmlab.config_packages import register_config_packages
 
     register_config_packages()
-else:
+    import_module('mmatconv.backbones')  # whoever defines a backbone registers it
 
-    def __getattr__(name: str) -> object:
-        if name in ('AttNet', 'ATConvPVT', 'ATConvSwin'):
-            raise ImportError(f"mmatconv.{name} needs MMEngine; install it with 'pip install mmatconv[onedl]'.")
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+when_imported('mmengine', _register)

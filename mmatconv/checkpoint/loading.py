@@ -1,4 +1,4 @@
-"""What of a checkpoint is loaded into a model, and a report of it; checkpoint_reader.py reads the file."""
+"""What of a checkpoint is loaded into a model, and a report of it; reader.py reads the file."""
 
 import os
 from dataclasses import dataclass, field
@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmatconv.checkpoint.names import is_released, to_classifier
-from mmatconv.checkpoint.reader import guard_torch_load, read_checkpoint
+from mmatconv.checkpoint.reader import read_checkpoint
 from mmatconv.errors import UserError
 
 # Where public code keeps the state dict inside a checkpoint: MMEngine, then the released code.
@@ -79,11 +78,13 @@ def compare(model_state: dict[str, Tensor], state: dict[str, Tensor]) -> LoadRep
     return report
 
 
-def check_kinds(model_state: dict[str, Tensor], state: dict[str, Tensor], path: str | os.PathLike) -> None:
-    """Refuse tensors that torch would convert with a loss: integers, truth values or complex numbers for real ones.
+def check_dtypes(model_state: dict[str, Tensor], state: dict[str, Tensor], path: str | os.PathLike) -> None:
+    """Refuse dtypes that torch would convert with a loss: integers, booleans or complex numbers for real numbers.
+
+    Half, single and double precision stand for each other.
 
     Raises:
-        UserError: There is one; half and double precision are no loss of that kind.
+        UserError: There is such a tensor.
     """
     for name, tensor in model_state.items():
         found = state.get(name)
@@ -138,9 +139,9 @@ def load_pretrained(
             f'its names begin with {", ".join(sorted({name.split(".")[0] for name in state})[:8])}'
             + (f'; a prefix of {hint!r} would match.' if (hint := _prefix_hint(own, state)) else '.')
         )
-    check_kinds(own, state, path)
+    check_dtypes(own, state, path)
     model.load_state_dict({name: state[name] for name in report.loaded}, strict=False)
-    _log(f"{kind} from '{path}': {report.summary()}")
+    log_line(f"{kind} from '{path}': {report.summary()}")
     return report
 
 
@@ -163,38 +164,14 @@ def _prefix_hint(own: dict[str, Tensor], state: dict[str, Tensor]) -> str | None
     return None
 
 
-def _log(message: str) -> None:
+def log_line(message: str) -> None:
+    """Write a line to MMEngine's current log; without MMEngine, to the standard output."""
     try:
         from mmengine.logging import print_log
     except ImportError:
         print(message)
     else:
         print_log(message, logger='current')
-
-
-def use_safe_loader() -> None:
-    """Make MMEngine read every checkpoint, local or remote, as :func:`read_checkpoint` does.
-
-    MMEngine itself unpickles without restriction what cannot be read as data. It loads whole models, so that a
-    checkpoint with the released names is read as an mmpretrain classifier's: ``tools/test.py``, ``load_from`` and a
-    classifier's ``init_cfg`` take it with its head, detectors its backbone.
-    """
-    from mmengine.runner.checkpoint import CheckpointLoader
-
-    def load_from_mmatconv(filename: str, map_location: Any = None) -> dict[str, Any]:
-        checkpoint = read_checkpoint(filename, map_location or 'cpu')
-        if not any(isinstance(value, dict | Tensor) for value in checkpoint.values()):
-            return checkpoint
-        state = state_dict_of(checkpoint)
-        if not is_released(state):
-            return checkpoint
-        _log(f"'{filename}' has the released names; read as a classifier: NAME is backbone.NAME, head.* is head.fc.*")
-        meta = checkpoint.get('meta')
-        state = {to_classifier(name): value for name, value in state.items()}
-        return {'state_dict': state, 'meta': meta if isinstance(meta, dict) else {}}
-
-    guard_torch_load()
-    CheckpointLoader.register_scheme(prefixes='', loader=load_from_mmatconv, force=True)
 
 
 def refuse_other_sizes(backbone: nn.Module) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from mmatconv.openmmlab.log import log_change
+
 
 def guard_roi_align() -> bool:
     """Make ``mmcv.ops.roi_align`` and ``RoIAlign`` bring their input to the contiguous format first.
@@ -33,4 +35,5 @@ def guard_roi_align() -> bool:
 
     contiguous_forward.reads_contiguous = True
     RoIAlignFunction.forward = staticmethod(contiguous_forward)
+    log_change('RoIAlignFunction.forward', 'feature maps are made contiguous, the only format it reads correctly')
     return True

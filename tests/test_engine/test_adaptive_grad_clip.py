@@ -195,7 +195,7 @@ def test_an_infinite_clip_clips_nothing_and_no_exclusion_clips_the_head(model):
 
 
 def test_found_by_name_from_any_package():
-    name = 'mmatconv.engine.optim.adaptive_grad_clip.AdaptiveGradClipHook'
+    name = 'mmatconv.AdaptiveGradClipHook'
     assert isinstance(HOOKS.build(dict(type=name, clip=0.02)), AdaptiveGradClipHook)
 
 

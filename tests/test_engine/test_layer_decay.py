@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 
-CONSTRUCTOR = 'mmatconv.engine.optim.layer_decay.LayerDecayOptimWrapperConstructor'
+CONSTRUCTOR = 'mmatconv.LayerDecayOptimWrapperConstructor'
 RATE = 0.5
 ARCH = dict(depths=[1, 1, 2, 1], dims=[8, 12, 20, 24])
 LAYERS = 7

@@ -3,15 +3,13 @@
 import ast
 import pickle
 import re
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from mmatconv import AttNet
-from mmatconv.checkpoint.loading import read_checkpoint
-from mmatconv.deploy.publishing import attnet_to_mmpretrain, mmpretrain_to_attnet
+from mmatconv.checkpoint.reader import read_checkpoint
 from mmatconv.engine.cli import report
 from mmatconv.engine.cli.convert import convert, publish
 
@@ -65,14 +63,15 @@ def cell(output, label):
 
 
 def test_there_and_back(run, converter, released, tmp_path):
-    outcome = run('model_converters/attnet_to_mmpretrain.py', str(released), 'there.safetensors', cwd=tmp_path)
+    there = ('model_converters/convert_names.py', str(released), 'there.safetensors', '--to', 'mmpretrain')
+    outcome = run(*there, cwd=tmp_path)
     assert outcome.status == 0, outcome.errors
     names = len(read_checkpoint(released)['model'])
     assert cell(outcome.output, f'renamed: {names - 2}') == ['*', 'backbone.*']
     assert cell(outcome.output, 'renamed: 2') == ['head.*', 'head.fc.*']
     assert cell(outcome.output, 'tensors') == [str(names), str(names)]
     assert '(inferred from the shapes)' in outcome.output
-    status, output, errors = converter(partial(convert, mmpretrain_to_attnet), 'there.safetensors', 'back.pth')
+    status, output, errors = converter(convert, 'there.safetensors', 'back.pth', '--to', 'released')
     assert (status, errors) == (0, '')
     assert cell(output, 'renamed: 2') == ['head.fc.*', 'head.*']
     states = [read_checkpoint(path)['model'] for path in (released, tmp_path / 'back.pth')]
@@ -81,20 +80,20 @@ def test_there_and_back(run, converter, released, tmp_path):
 
 
 def test_refusals_are_one_sentence(converter, released, tmp_path):
-    there = partial(convert, attnet_to_mmpretrain)
+    to = ('--to', 'mmpretrain')
     (tmp_path / 'mine.pth').write_text('mine')
     exists = "'mine.pth' exists already; delete it or choose another name."
-    assert converter(there, released, 'mine.pth') == (1, '', exists)
+    assert converter(convert, released, 'mine.pth', *to) == (1, '', exists)
     assert (tmp_path / 'mine.pth').read_text() == 'mine'
-    status, _, sentence = converter(there, released, 'a.pth', '--arch', 'S')
+    status, _, sentence = converter(convert, released, 'a.pth', *to, '--arch', 'S')
     first = 'downsample_layers.0.0.0.weight is (4, 3, 3, 3) in the file and (20, 3, 3, 3) in AttNet-S'
     assert (status, first in sentence) == (1, True)
     status, _, sentence = converter(publish, released, 'a')
     assert (status, "has no entry 'state_dict'" in sentence) == (1, True)
-    status, _, sentence = converter(there, released, 'mine.pth/a.pth')
+    status, _, sentence = converter(convert, released, 'mine.pth/a.pth', *to)
     assert (status, "folder 'mine.pth' cannot be made (File exists)" in sentence) == (1, True)
-    status, _, sentence = converter(there, released)
-    assert (status, sentence.endswith('see attnet_to_mmpretrain.py --help')) == (1, True)
+    status, _, sentence = converter(convert, released, 'a.pth')
+    assert (status, 'required: --to' in sentence, sentence.endswith('see convert_names.py --help')) == (1, True, True)
     assert [path.name for path in tmp_path.iterdir()] == ['mine.pth']
 
 

@@ -68,5 +68,5 @@ default_hooks = dict(checkpoint=dict(max_keep_ckpts=3, save_best='accuracy/top1'
 custom_hooks = [
     # Batch statistics are averaged too, as timm does. The EMA lags by 20000 iterations, so both are evaluated.
     dict(type='EMAHook', momentum=5e-5, update_buffers=True, evaluate_on_origin=True, priority='ABOVE_NORMAL'),
-    dict(type='mmatconv.engine.optim.adaptive_grad_clip.AdaptiveGradClipHook', clip=0.01),
+    dict(type='mmatconv.AdaptiveGradClipHook', clip=0.01),
 ]

@@ -2,30 +2,32 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from mmatconv.deploy import publishing as checkpoint_convert
+from mmatconv.deploy.conversion import Conversion, check_target, report_rows, save, save_published
+from mmatconv.deploy.names import NAMINGS, convert_names
+from mmatconv.deploy.publishing import publishable
 from mmatconv.engine.cli import report
 from mmatconv.engine.cli.parser import Parser, add_trust, parse
 from mmatconv.engine.launch.messages import print_once
 
 
-def convert(conversion: Callable[..., checkpoint_convert.Conversion], doc: str, argv: list[str] | None = None) -> int:
-    """A tool that makes one file from another with `conversion`; returns the exit status."""
+def convert(doc: str, argv: list[str] | None = None) -> int:
+    """tools/model_converters/convert_names.py; returns the exit status."""
 
     def main(progress: report.Progress) -> None:
-        parser = _parser(f'{conversion.__name__}.py', doc)
+        parser = _parser('convert_names.py', doc)
         parser.add_argument('target', metavar='DST', help='file to write, .pth or .safetensors; never overwritten')
+        parser.add_argument('--to', choices=NAMINGS, required=True, help='whose names the tensors get')
         parser.add_argument('--arch', help='XXS to T4; inferred from the shapes if not given')
         args = parse(parser, argv)
-        checkpoint_convert.check_target(args.target)
+        check_target(args.target)
         print_once(f'reading {args.source}')
-        result = conversion(args.source, args.arch)
-        print_changes(result, [checkpoint_convert.save(result, args.target)])
+        result = convert_names(args.source, args.to, args.arch)
+        print_changes(result, [save(result, args.target)])
 
     return report.run(main)
 
@@ -38,18 +40,18 @@ def publish(doc: str, argv: list[str] | None = None) -> int:
         parser.add_argument('target', metavar='DST_PREFIX', help='what the names of the files begin with')
         args = parse(parser, argv)
         print_once(f'reading {args.source}')
-        result = checkpoint_convert.publishable(args.source)
-        print_changes(result, checkpoint_convert.save_published(result, args.target))
+        result = publishable(args.source)
+        print_changes(result, save_published(result, args.target))
 
     return report.run(main)
 
 
-def print_changes(result: checkpoint_convert.Conversion, targets: list[Path]) -> None:
+def print_changes(result: Conversion, targets: list[Path]) -> None:
     """Prints a table of what was renamed, kept and dropped, and of types and sizes."""
     table = Table()
     for title in ('', 'before', 'after'):
         table.add_column(title, overflow='fold')
-    for row in checkpoint_convert.report_rows(result, targets):
+    for row in report_rows(result, targets):
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 120, markup=False).print(table)
 

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner as MMEngineRunner
 
-from mmatconv.checkpoint.loading import use_safe_loader
+from mmatconv.openmmlab.checkpoint_loader import use_safe_loader
 from mmatconv.engine.checks.damaged_files import set_skip
 from mmatconv.engine.cli import options
 from mmatconv.engine.cli.config_file import load_config

@@ -6,7 +6,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmatconv.checkpoint.loading import LoadReport, check_kinds, compare, state_dict_of
+from mmatconv.checkpoint.loading import LoadReport, check_dtypes, compare, state_dict_of
 from mmatconv.errors import UserError
 
 
@@ -48,7 +48,7 @@ def check_state(model: nn.Module, state: dict[str, torch.Tensor], path: str, exa
     """
     own = model.state_dict()
     report = compare(own, state)
-    check_kinds(own, state, path)
+    check_dtypes(own, state, path)
     # A counter that evaluation does not read, and that old checkpoints lack.
     missing = [name for name in report.missing if not name.endswith('num_batches_tracked')]
     if not (missing or report.unused or report.mismatched):

@@ -1,9 +1,7 @@
 """tools/test.py --show-dir: a picture of every prediction."""
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import mmcv
 import numpy as np
@@ -12,6 +10,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
 from mmatconv.errors import UserError
+from mmatconv.openmmlab.visualizer import every_process_draws
 
 
 class ShowDirHook(Hook):
@@ -28,7 +27,7 @@ class ShowDirHook(Hook):
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Tells the visualizer of every process the classes and colours."""
-        with _every_process_draws():
+        with every_process_draws():
             runner.visualizer.dataset_meta = runner.test_dataloader.dataset.metainfo
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: list[BaseDataElement]) -> None:
@@ -44,13 +43,8 @@ class ShowDirHook(Hook):
             target = self.folder / name
             if path is not None and target.resolve() == Path(path).resolve():
                 raise UserError(f"--show-dir '{self.folder}' holds the data set's own images; choose another folder")
-            with _every_process_draws():
+            with every_process_draws():
                 _draw(runner.visualizer, name, image, sample, str(target))
-
-
-def _every_process_draws() -> AbstractContextManager:
-    """MMEngine's visualizer does nothing but on the first process; here each process has images of its own."""
-    return mock.patch('mmengine.dist.utils.is_main_process', return_value=True)
 
 
 def _draw(visualizer: Any, name: str, image: np.ndarray, sample: BaseDataElement, file: str) -> None:

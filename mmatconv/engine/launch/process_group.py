@@ -11,7 +11,6 @@ import datetime
 import os
 import signal
 import sys
-import warnings
 from typing import NoReturn
 
 import torch
@@ -20,6 +19,7 @@ import torch.distributed as dist
 from mmatconv.engine.launch.dist_info import DistInfo
 from mmatconv.engine.launch.interface import choose_gloo_interface
 from mmatconv.errors import UserError
+from mmatconv.openmmlab.grad_strides import ignore_grad_strides
 
 PR_SET_PDEATHSIG = 1  # Linux's prctl
 
@@ -55,8 +55,7 @@ def init_process_group(launcher: str, info: DistInfo, dist_cfg: dict) -> None:
         torch.set_num_threads(share_threads(info.local_world_size))
     if backend == 'gloo':
         choose_gloo_interface(os.environ.get('MASTER_ADDR', 'localhost'))
-    # Gradients of depthwise kernels come in strides of their own; torch says so at length, and copies them once a step.
-    warnings.filterwarnings('ignore', message='Grad strides do not match bucket view strides')
+    ignore_grad_strides()
     try:
         dist.init_process_group(backend, rank=info.rank, world_size=info.world_size, **options)
     except RuntimeError as error:

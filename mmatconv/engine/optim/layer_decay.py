@@ -17,7 +17,7 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
     the backbone answers, and necks and heads belong to the last layer, which keeps the full rate. In a config::
 
         optim_wrapper = dict(
-            constructor='mmatconv.engine.optim.layer_decay.LayerDecayOptimWrapperConstructor',
+            constructor='mmatconv.LayerDecayOptimWrapperConstructor',
             paramwise_cfg=dict(layer_decay_rate=0.8, norm_decay_mult=0.0, flat_decay_mult=0.0),
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmatconv.checkpoint.loading import read_checkpoint
+from mmatconv.checkpoint.reader import read_checkpoint
 from mmatconv.engine.launch.messages import print_once
 from mmatconv.errors import UserError
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, loops
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch.utils.data import DataLoader
 
 from mmatconv.engine.runner.random_streams import number_batches
@@ -33,19 +33,30 @@ class EpochLoop(EpochBasedTrainLoop):
 class IterationLoop(IterBasedTrainLoop):
     """Iterations over endless data, beginning with the batch after the last one seen."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # MMEngine 0.10.7 would start the data workers here, before it is known where to begin.
-        with mock.patch.object(loops, '_InfiniteDataloaderIterator', lambda loader: None):
-            super().__init__(*args, **kwargs)
-        self.batches = number_batches(self.dataloader, self.runner.seed, self.runner.rank, endless=True)
-        endless = loops._InfiniteDataloaderIterator
-        self.dataloader_iterator = endless(self.dataloader) if self.batches is None else _Batches(self)
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> None:
+        BaseLoop.__init__(self, runner, dataloader)
+        loader = self.dataloader
+        # MMEngine 0.10.7 starts the workers of what it is given here, before it is known where to begin.
+        super().__init__(runner, _NotStarted(loader.dataset), *args, **kwargs)
+        self.dataloader = loader
+        self.batches = number_batches(loader, self.runner.seed, self.runner.rank, endless=True)
+        self.dataloader_iterator = _InfiniteDataloaderIterator(loader) if self.batches is None else _Batches(self)
 
     def run(self) -> None:
         """Trains."""
         if self.batches is not None:
             self.batches.start(self._iter, skip=self._iter)
         super().run()
+
+
+class _NotStarted:
+    """Stands in for a data loader while MMEngine's loop is made: the same data set, no workers."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator:
+        return iter(())
 
 
 class _Batches:

@@ -1,4 +1,4 @@
-"""500 damaged checkpoints: each loads as it was, or is refused in one sentence with nothing of it loaded."""
+"""300 damaged checkpoints: each loads as it was, or is refused in one sentence with nothing of it loaded."""
 
 import random
 import zipfile
@@ -8,9 +8,15 @@ import pytest
 import torch
 from torch import nn
 
+<<<<<<< HEAD:tests/test_checkpoint_fuzz.py
 from mmatconv.checkpoint import reader as checkpoint_reader
 from mmatconv.checkpoint.loading import load_pretrained, read_checkpoint, refuse_other_sizes, state_dict_of
 from mmatconv.engine.hooks.check_checkpoint import check_state
+=======
+from mmatconv.checkpoint.loading import load_pretrained, refuse_other_sizes, state_dict_of
+from mmatconv.checkpoint.reader import read_checkpoint
+from mmatconv.engine.hooks.check_checkpoint import check_state
+>>>>>>> 99edf31 (Changes of other packages stand in openmmlab/; importing mmatconv imports nothing of OpenMMLab):tests/test_checkpoint/test_fuzz.py
 from mmatconv.errors import UserError
 
 KINDS = ['truncated', 'bit', 'bit', 'byte', 'hole', 'pickle', 'shape', 'dtype', 'renamed', 'removed', 'other']
@@ -87,11 +93,9 @@ def expected_sentence(error):
     return '\n' not in text and 'Traceback' not in text and len(text) < 700
 
 
-@pytest.mark.parametrize(('reader', 'seeds'), [('torch', range(300)), ('own', range(300, 500))])
-def test_500_mutations_load_whole_or_not_at_all(tmp_path, state, monkeypatch, reader, seeds):
-    monkeypatch.setattr(checkpoint_reader, '_TORCH_READS_SAFELY', reader == 'torch')
+def test_300_mutations_load_whole_or_not_at_all(tmp_path, state):
     ends = Counter()
-    for seed in seeds:
+    for seed in range(300):
         chance = random.Random(seed)
         kind = KINDS[seed % len(KINDS)]
         path = tmp_path / f'{seed}.pth'

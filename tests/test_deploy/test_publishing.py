@@ -8,8 +8,9 @@ import pytest
 import torch
 from mmengine.hooks import EMAHook
 
-from mmatconv.checkpoint.loading import read_checkpoint
-from mmatconv.deploy.publishing import publishable, report_rows, save_published
+from mmatconv.checkpoint.reader import read_checkpoint
+from mmatconv.deploy.conversion import report_rows, save_published
+from mmatconv.deploy.publishing import publishable
 from mmatconv.errors import UserError
 
 

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from mmatconv import AttNet
-from mmatconv.checkpoint.loading import compare, load_pretrained, read_checkpoint, state_dict_of
+from mmatconv.checkpoint.loading import compare, load_pretrained, state_dict_of
+from mmatconv.checkpoint.reader import read_checkpoint
 from mmatconv.errors import UserError
 
 ARCH = dict(depths=[1, 1], dims=[8, 12], exp_rates=2)

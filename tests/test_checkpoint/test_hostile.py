@@ -23,15 +23,17 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmatconv import AttNet
-from mmatconv.checkpoint import reader as checkpoint_reader
-from mmatconv.checkpoint.loading import read_checkpoint, use_safe_loader
-from mmatconv.deploy.publishing import attnet_to_mmpretrain, mmpretrain_to_attnet, publishable
+from mmatconv.checkpoint import weights_only
+from mmatconv.checkpoint.reader import read_checkpoint, trust_checkpoints
+from mmatconv.deploy.names import convert_names
+from mmatconv.deploy.publishing import publishable
 from mmatconv.engine.cli import report
 from mmatconv.engine.cli.convert import publish
 from mmatconv.engine.cli.parser import parse, test_parser, train_parser
 from mmatconv.errors import UserError
+from mmatconv.openmmlab.checkpoint_loader import use_safe_loader
 
-from .hostile import ATTACKS, Call, as_legacy, as_pickle, as_zip
+from ..hostile import ATTACKS, Call, as_legacy, as_pickle, as_zip
 
 FORMATS = {
     'zip': as_zip,
@@ -43,10 +45,11 @@ FORMATS = {
 }
 
 
-@pytest.fixture(params=['torch', 'own'])
+@pytest.fixture(params=['weights_only', 'before torch 2.6'])
 def reader(request, monkeypatch):
-    """torch's restricted unpickler, and the one for releases of torch whose own is not enough."""
-    monkeypatch.setattr(checkpoint_reader, '_TORCH_READS_SAFELY', request.param == 'torch')
+    """torch's restricted unpickler, and Python's for releases of torch whose own takes no additions."""
+    if request.param == 'before torch 2.6':
+        monkeypatch.setattr(weights_only, 'TAKES_ADDITIONS', False)
 
 
 @pytest.fixture
@@ -59,8 +62,8 @@ def guarded(monkeypatch):
 
 @pytest.fixture
 def trusting():
-    yield lambda: checkpoint_reader.trust_checkpoints(True)
-    checkpoint_reader.trust_checkpoints(False)
+    yield lambda: trust_checkpoints(True)
+    trust_checkpoints(False)
 
 
 class Plain(pickle.Unpickler):
@@ -210,8 +213,7 @@ def test_training_state_is_restored_as_it_was(reader, tmp_path):
 def test_a_storage_larger_than_its_record_is_refused(reader, tmp_path):
     torch.save({'w': torch.arange(100.0)}, tmp_path / 'plain.pth')
     payload = pickle_of(tmp_path / 'plain.pth').replace(b'K\x64', b'K\x66')
-    own = not checkpoint_reader._TORCH_READS_SAFELY
-    with pytest.raises(UserError, match="damaged .*storage '0' has 8 bytes, not 408" if own else 'damaged'):
+    with pytest.raises(UserError, match='damaged'):
         read_checkpoint(as_zip(payload, tmp_path / 'odd.pth'))
 
 
@@ -270,8 +272,7 @@ def hostile(tmp_path):
 WAYS = {
     'init_cfg': lambda path: AttNet('XXS', init_cfg=dict(type='Pretrained', checkpoint=str(path))).init_weights(),
     'publish': publishable,
-    'to mmpretrain': attnet_to_mmpretrain,
-    'from mmpretrain': mmpretrain_to_attnet,
+    'convert names': functools.partial(convert_names, to='released'),
     'CheckpointLoader': lambda path: CheckpointLoader.load_checkpoint(str(path)),
     'torch.load': lambda path: torch.load(path, weights_only=False),
     'torch.load of a stream': lambda path: torch.load(io.BytesIO(path.read_bytes()), None, pickle, weights_only=False),

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,17 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from mmatconv import AttNet
-from mmatconv.checkpoint.loading import read_checkpoint, refuse_other_sizes, use_safe_loader
-from mmatconv.checkpoint.names import expected_state, infer_arch, is_released, to_classifier, to_released
-from mmatconv.deploy.publishing import attnet_to_mmpretrain, mmpretrain_to_attnet, publishable, report_rows, save
+from mmatconv.checkpoint.loading import refuse_other_sizes
+from mmatconv.checkpoint.names import is_released, to_classifier, to_released
+from mmatconv.checkpoint.reader import read_checkpoint
+from mmatconv.deploy.conversion import report_rows, save
+from mmatconv.deploy.infer_arch import expected_state, infer_arch
+from mmatconv.deploy.names import NAMINGS, convert_names
+from mmatconv.deploy.publishing import publishable
 from mmatconv.errors import UserError
+from mmatconv.openmmlab.checkpoint_loader import use_safe_loader
 
-DATA = Path(__file__).parent / 'data'
+DATA = Path(__file__).parents[1] / 'data'
 GOLDEN = [('attnet_tiny', '2x64x64'), ('attnet_tiny', '1x50x77'), ('attnet_tiny_k7533_nonorm', '2x64x96')]
 ARCH = dict(depths=[1, 1], dims=[8, 12], exp_rates=2)
 
@@ -68,6 +74,7 @@ def released():
 
 @pytest.fixture
 def safe_loader(monkeypatch):
+    monkeypatch.setattr(torch, 'load', torch.load)
     monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
     use_safe_loader()
 
@@ -94,7 +101,7 @@ def test_converted_checkpoint_gives_the_released_logits(tmp_path, name, case, su
     arch, weights, tensors = golden(name)
     source = tmp_path / f'released{suffix}'
     save_file(weights, source) if suffix == '.safetensors' else torch.save({'model': weights}, source)
-    target = save(attnet_to_mmpretrain(source), tmp_path / f'out{suffix}')
+    target = save(convert_names(source, 'mmpretrain'), tmp_path / f'out{suffix}')
     model = classifier(arch).double()
     missing, unexpected = model.load_state_dict(read_checkpoint(target)['state_dict'])
     assert not missing and not unexpected
@@ -138,15 +145,15 @@ def test_checkpoint_of_the_released_training_code(tmp_path, released):
     path = saved(
         tmp_path, {'model': released, 'optimizer': state, 'epoch': 299, 'model_ema': released, 'args': options}
     )
-    result = attnet_to_mmpretrain(path)
+    result = convert_names(path, 'mmpretrain')
     assert torch.equal(result.after['head.fc.bias'], released['head.bias'])
     assert set(result.dropped) == {'optimizer', 'epoch', 'model_ema', 'args'}
     assert result.dropped['optimizer'] == '1 tensors, 20 bytes'
 
 
 def test_round_trip(tmp_path, released):
-    there = save(attnet_to_mmpretrain(saved(tmp_path, {'model': released})), tmp_path / 'there.pth')
-    back = save(mmpretrain_to_attnet(there), tmp_path / 'back.pth')
+    there = save(convert_names(saved(tmp_path, {'model': released}), 'mmpretrain'), tmp_path / 'there.pth')
+    back = save(convert_names(there, 'released'), tmp_path / 'back.pth')
     content = read_checkpoint(back)
     assert list(content) == ['model'] and list(content['model']) == list(released)
     assert all(torch.equal(content['model'][name], value) for name, value in released.items())
@@ -157,7 +164,7 @@ def test_round_trip(tmp_path, released):
 
 def test_report_rows(tmp_path, released):
     path = saved(tmp_path, {'model': released, 'epoch': 3})
-    result = attnet_to_mmpretrain(path)
+    result = convert_names(path, 'mmpretrain')
     rows = report_rows(result, [save(result, tmp_path / 'out.pth')])
     names = len(released)
     bytes_ = sum(value.numel() * value.element_size() for value in released.values())
@@ -168,7 +175,7 @@ def test_report_rows(tmp_path, released):
     assert ('their types', f'{names - 3} float32, 3 int64', f'{names - 3} float32, 3 int64') in rows
     assert ('their size', f'{bytes_ / 1e6:.2f} MB', f'{bytes_ / 1e6:.2f} MB') in rows
     assert ('dropped', 'epoch: int', '') in rows
-    back = mmpretrain_to_attnet(tmp_path / 'out.pth')
+    back = convert_names(tmp_path / 'out.pth', 'released')
     rows = report_rows(back, [save(back, tmp_path / 'back.pth')])
     assert (f'renamed: {names - 2}', 'backbone.*', '*') in rows
     assert ('renamed: 2', 'head.fc.*', 'head.*') in rows
@@ -212,21 +219,21 @@ def xxs(tmp_path):
 
 def test_another_arch_names_the_first_tensor_and_both_shapes(tmp_path):
     path = saved(tmp_path, {'model': xxs(tmp_path)})
-    assert attnet_to_mmpretrain(path).model == 'AttNet-XXS (inferred from the shapes)'
-    assert attnet_to_mmpretrain(path, 'xxs').model == 'AttNet-XXS (given)'
+    assert convert_names(path, 'mmpretrain').model == 'AttNet-XXS (inferred from the shapes)'
+    assert convert_names(path, 'mmpretrain', 'xxs').model == 'AttNet-XXS (given)'
     sentence = (
         f"checkpoint '{path}' is not AttNet-T2: downsample_layers.0.0.0.weight is (16, 3, 3, 3) in the file and "
         '(32, 3, 3, 3) in AttNet-T2; it is AttNet-XXS.'
     )
     with pytest.raises(UserError) as error:
-        attnet_to_mmpretrain(path, 'T2')
+        convert_names(path, 'mmpretrain', 'T2')
     assert str(error.value) == sentence
-    converted = save(attnet_to_mmpretrain(path), tmp_path / 'mm.pth')
+    converted = save(convert_names(path, 'mmpretrain'), tmp_path / 'mm.pth')
     with pytest.raises(UserError) as error:
-        mmpretrain_to_attnet(converted, 't2')
+        convert_names(converted, 'released', 't2')
     assert str(error.value) == sentence.replace(str(path), str(converted)).replace('not AttNet-t2', 'not AttNet-T2')
     with pytest.raises(UserError, match="no arch 'T9'; choose from XXS, XS"):
-        attnet_to_mmpretrain(path, 'T9')
+        convert_names(path, 'mmpretrain', 'T9')
 
 
 @pytest.mark.parametrize(
@@ -241,7 +248,7 @@ def test_another_arch_names_the_first_tensor_and_both_shapes(tmp_path):
         (lambda s: s.update({'head.scale': torch.zeros(4)}), r'head\.scale \(4,\) is not in an AttNet'),
         (
             lambda s: s.update({'neck.w': torch.zeros(3)}),
-            r"not a released AttNet's: neck\.w \(3,\) is none of its names",
+            r"not a released AttNet's: neck\.w \(3,\) is not one of its names",
         ),
         (lambda s: s.pop('stages.0.0.norm_1.weight'), r'every AttNet has a tensor stages\.0\.0\.norm_1\.weight'),
     ],
@@ -250,7 +257,7 @@ def test_what_is_no_released_classifier(tmp_path, released, change, named):
     change(released)
     path = saved(tmp_path, {'model': released})
     with pytest.raises(UserError, match=named):
-        attnet_to_mmpretrain(path)
+        convert_names(path, 'mmpretrain')
 
 
 def test_each_way_refuses_what_the_other_takes(tmp_path, released):
@@ -258,18 +265,18 @@ def test_each_way_refuses_what_the_other_takes(tmp_path, released):
     with pytest.raises(
         UserError, match=r"not an mmpretrain classifier's: downsample_layers\.0\.0\.0\.weight \(4, 3, 3, 3\)"
     ):
-        mmpretrain_to_attnet(path)
-    with pytest.raises(UserError, match=r"no entry 'state_dict', but 'model'; attnet_to_mmpretrain\.py"):
+        convert_names(path, 'released')
+    with pytest.raises(UserError, match=r"no entry 'state_dict', but 'model'; convert_names\.py"):
         publishable(path)
-    there = save(attnet_to_mmpretrain(path), tmp_path / 'there.pth')
+    there = save(convert_names(path, 'mmpretrain'), tmp_path / 'there.pth')
     with pytest.raises(
-        UserError, match=r'backbone\.downsample_layers\.0\.0\.0\.weight \(4, 3, 3, 3\) is none of its names'
+        UserError, match=r'backbone\.downsample_layers\.0\.0\.0\.weight \(4, 3, 3, 3\) is not one of its names'
     ):
-        attnet_to_mmpretrain(there)
+        convert_names(there, 'mmpretrain')
 
 
 def test_nothing_is_overwritten(tmp_path, released):
-    result = attnet_to_mmpretrain(saved(tmp_path, {'model': released}))
+    result = convert_names(saved(tmp_path, {'model': released}), 'mmpretrain')
     (tmp_path / 'mine.pth').write_text('mine')
     with pytest.raises(UserError, match=r"mine\.pth' exists already"):
         save(result, tmp_path / 'mine.pth')
@@ -289,7 +296,7 @@ class Hostile:
         return os.system, (self.command,)
 
 
-@pytest.mark.parametrize('read', [attnet_to_mmpretrain, mmpretrain_to_attnet, publishable])
+@pytest.mark.parametrize('read', [publishable, *(partial(convert_names, to=naming) for naming in NAMINGS)])
 def test_code_in_a_checkpoint_does_not_run(tmp_path, released, read):
     for key in ('model', 'state_dict'):
         path = saved(tmp_path, {key: released, 'args': Hostile(f'touch {tmp_path}/ran')})
