@@ -24,7 +24,7 @@ __all__ = [
     'dynamic_depthwise_conv2d',
 ]
 
-# Imported when first used. What configs name, ``type='mmatconv.NonFiniteLossHook'``, keeps these paths.
+# Imported when first used. Configs and programs name these, as ``type='mmatconv.NonFiniteLossHook'``.
 _LAZY = {
     'AttNet': 'mmatconv.backbones',
     'ATConvPVT': 'mmatconv.backbones',
@@ -32,6 +32,7 @@ _LAZY = {
     'AdaptiveGradClipHook': 'mmatconv.engine.optim.adaptive_grad_clip',
     'LayerDecayOptimWrapperConstructor': 'mmatconv.engine.optim.layer_decay',
     'NonFiniteLossHook': 'mmatconv.engine.hooks.nonfinite',
+    'use_safe_loader': 'mmatconv.openmmlab.checkpoint_loader',
 }
 
 

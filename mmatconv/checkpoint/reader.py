@@ -122,7 +122,7 @@ def _check_container(file: BinaryIO, path: Path) -> None:
     archived = file.read(4) == b'PK\x03\x04'
     file.seek(start)
     if not archived:  # the format before torch 1.6
-        if tarfile.is_tarfile(file):
+        if start == 0 and tarfile.is_tarfile(file):  # torch reads none from the middle of a stream
             raise UserError(f"checkpoint '{path}' is a tar archive of torch 0.1; save it again with a newer torch.")
         return
     with zipfile.ZipFile(file) as archive:
