@@ -9,10 +9,12 @@ import http.server
 import io
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import tarfile
 import threading
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -225,6 +227,23 @@ def test_what_other_packages_allow_is_not_allowed_here(reader, tmp_path):
             read_checkpoint(as_zip(attack, tmp_path / 'odd.pth'))
         assert shutil.copyfile in torch.serialization.get_safe_globals()
     assert not (tmp_path / 'ran').exists()
+
+
+def test_one_warning_where_torch_itself_has_holes(tmp_path, monkeypatch):
+    torch.save({'w': torch.ones(2)}, tmp_path / 'plain.pth')
+    for version, holes in {
+        (2, 5): ['CVE-2025-32434', 'CVE-2026-24747'],
+        (2, 9): ['CVE-2026-24747'],
+        (2, 10): [],
+    }.items():
+        monkeypatch.setattr(weights_only, 'TORCH', version)
+        weights_only._warn_of_holes.cache_clear()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            for _ in range(2):
+                read_checkpoint(tmp_path / 'plain.pth')
+        messages = [str(warning.message) for warning in caught if 'known holes' in str(warning.message)]
+        assert [re.findall(r'CVE-[\d-]*\d', message) for message in messages] == [holes] * bool(holes)
 
 
 @pytest.mark.filterwarnings('ignore:Duplicate name')
