@@ -74,7 +74,8 @@ def _listed_names_only() -> SimpleNamespace:
     from torch._weights_only_unpickler import _get_allowed_globals
 
     allowed = {name: value for name, value in _get_allowed_globals().items() if not name.endswith(ATTRIBUTE_SETTERS)}
-    allowed |= {'_codecs.encode': _bytes_of, **allowed_globals()}
+    # Later releases of torch list these too.
+    allowed |= {'_codecs.encode': _bytes_of, 'builtins.set': set, 'torch.device': torch.device, **allowed_globals()}
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:

@@ -5,8 +5,9 @@ import torch
 from mmcv.ops.nms import NMSop, nms
 from mmcv.ops.roi_align import RoIAlign, RoIAlignFunction
 from mmengine.dist import get_rank, master_only, utils
-from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.runner.checkpoint import CheckpointLoader, load_from_local
 
+from mmatconv.checkpoint import reader
 from mmatconv.openmmlab.bfloat16_ops import support_bfloat16_on_cpu
 from mmatconv.openmmlab.checkpoint_loader import use_safe_loader
 from mmatconv.openmmlab.config_packages import register_config_packages
@@ -21,8 +22,8 @@ def unchanged(monkeypatch):
     for owner in (RoIAlignFunction, NMSop):
         monkeypatch.setattr(owner, 'forward', staticmethod(getattr(owner.forward, '__wrapped__', owner.forward)))
     monkeypatch.setattr(RoIAlign, 'forward', getattr(RoIAlign.forward, '__wrapped__', RoIAlign.forward))
-    monkeypatch.setattr(torch, 'load', torch.load)
-    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+    monkeypatch.setattr(torch, 'load', reader._torch_load)
+    monkeypatch.setattr(CheckpointLoader, '_schemes', {**CheckpointLoader._schemes, '': load_from_local})
 
 
 CHANGES = {
