@@ -8,15 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-<<<<<<< HEAD:tests/test_checkpoint_fuzz.py
-from mmatconv.checkpoint import reader as checkpoint_reader
-from mmatconv.checkpoint.loading import load_pretrained, read_checkpoint, refuse_other_sizes, state_dict_of
-from mmatconv.engine.hooks.check_checkpoint import check_state
-=======
 from mmatconv.checkpoint.loading import load_pretrained, refuse_other_sizes, state_dict_of
 from mmatconv.checkpoint.reader import read_checkpoint
 from mmatconv.engine.hooks.check_checkpoint import check_state
->>>>>>> 99edf31 (Changes of other packages stand in openmmlab/; importing mmatconv imports nothing of OpenMMLab):tests/test_checkpoint/test_fuzz.py
 from mmatconv.errors import UserError
 
 KINDS = ['truncated', 'bit', 'bit', 'byte', 'hole', 'pickle', 'shape', 'dtype', 'renamed', 'removed', 'other']

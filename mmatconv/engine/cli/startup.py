@@ -7,12 +7,12 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner as MMEngineRunner
 
-from mmatconv.openmmlab.checkpoint_loader import use_safe_loader
 from mmatconv.engine.checks.damaged_files import set_skip
 from mmatconv.engine.cli import options
 from mmatconv.engine.cli.config_file import load_config
 from mmatconv.engine.launch.dist_info import DistInfo, read_dist_info
 from mmatconv.engine.launch.process_group import init_process_group
+from mmatconv.openmmlab.checkpoint_loader import use_safe_loader
 
 
 def read_config(args: argparse.Namespace) -> tuple[Config, DistInfo]:
