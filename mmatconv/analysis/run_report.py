@@ -1,6 +1,7 @@
 """Curves and a table from what MMEngine logged in a work dir."""
 
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,9 +50,8 @@ def read_run(work_dir: str | Path) -> RunLog:
     validations: dict[tuple[str, int], float] = {}
     for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
         last = 0
-        for line in path.read_text().splitlines():
-            entry = json.loads(line)
-            if 'loss' in entry:
+        for entry in _read_lines(path):
+            if 'loss' in entry and 'iter' in entry:
                 last = entry['iter']
                 rows[last] = entry
             else:
@@ -96,14 +96,30 @@ def plot_run(log: RunLog, path: str | Path, title: str) -> None:
 def read_evaluation(work_dir: str | Path) -> dict[str, float]:
     """The metrics of the newest evaluation by tools/test.py in a work dir, by logged name.
 
+    A damaged file costs a warning, and the evaluation before it counts.
+
     Raises:
         UserError: There was no evaluation.
     """
-    files = [path for path in sorted(Path(work_dir).glob('*/*.json')) if path.stem == path.parent.name]
-    if not files:
-        raise UserError(f"'{work_dir}' holds no evaluation; run tools/test.py with --work-dir {work_dir} first.")
-    metrics = json.loads(files[-1].read_text().strip().splitlines()[-1])
-    return {name: value for name, value in metrics.items() if name in METRICS}
+    for path in sorted(Path(work_dir).glob('*/*.json'), reverse=True):
+        if path.stem == path.parent.name and (entries := _read_lines(path)):
+            return {name: value for name, value in entries[-1].items() if name in METRICS}
+    raise UserError(f"'{work_dir}' holds no evaluation; run tools/test.py with --work-dir {work_dir} first.")
+
+
+def _read_lines(path: Path) -> list[dict]:
+    """The objects of a file of one JSON object a line; a damaged line, as a killed process leaves it, is left out."""
+    entries = []
+    for number, line in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), 1):
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            entry = None
+        if isinstance(entry, dict):
+            entries.append(entry)
+        elif line.strip():
+            print(f"warning: line {number} of '{path}' is damaged and is left out", file=sys.stderr)
+    return entries
 
 
 def contact_sheet(pictures: list[Path], path: str | Path, columns: int = 3) -> None:

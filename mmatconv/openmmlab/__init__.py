@@ -19,6 +19,8 @@ In tools/ and programs that call them:
     torch_load.py, ``guard_torch_load``: ``torch.load`` reads as data, since MMEngine falls back to code.
     checkpoint_loader.py, ``use_safe_loader``: the same for MMEngine's ``CheckpointLoader``, which also takes released
         names.
+    whole_files.py, ``use_whole_files``: ``Config.dump`` and the backend of MMEngine for this machine's files, which
+        write in place: a file is replaced in one step, whole whatever happens.
     grad_strides.py, ``ignore_grad_strides``: a filter of warnings, for one that DistributedDataParallel gives for every
         depthwise kernel; when a process group is joined.
     bfloat16_ops.py, ``support_bfloat16_on_cpu``: ``NMSop.forward`` and ``RoIAlign.forward`` of mmcv, which take no

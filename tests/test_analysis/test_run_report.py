@@ -44,6 +44,19 @@ def test_evaluation_is_the_newest(work_dir):
     assert read_evaluation(work_dir) == {'coco/bbox_mAP': 0.25, 'coco/segm_mAP_50': 0.5}
 
 
+def test_damaged_lines_cost_a_warning(work_dir, capsys):
+    log = work_dir / '20260101_000100' / 'vis_data' / 'scalars.json'
+    log.write_text('{"loss": 8.0, "iter": 15, "st\n' + log.read_text() + '[1]\n\n{"loss": 7.')
+    later = work_dir / '20260101_000300' / '20260101_000300.json'
+    later.parent.mkdir()
+    later.write_text('{"coco/bbox_mAP": 0.25, "time": 0.2}6}')
+    assert read_run(work_dir).losses == {'loss': [4.0, 3.0], 'loss_cls': [2.0, 1.5]}
+    assert read_evaluation(work_dir) == {'coco/bbox_mAP': 0.25, 'coco/segm_mAP_50': 0.5}
+    warnings = capsys.readouterr().err.splitlines()
+    assert [line.split(' of ')[0] for line in warnings] == [f'warning: line {number}' for number in (1, 4, 6, 1)]
+    assert warnings[-1] == f"warning: line 1 of '{later}' is damaged and is left out"
+
+
 def test_folders_without_a_run_are_named(tmp_path):
     with pytest.raises(UserError, match='holds no log of a training'):
         read_run(tmp_path)

@@ -66,13 +66,13 @@ def test_none_is_usable(tmp_path):
     with pytest.raises(UserError) as told:
         newest_usable(str(tmp_path))
     assert str(told.value).startswith(f"checkpoint '{one}' is truncated or damaged (")
-    assert str(told.value).endswith('; name one with --resume PATH, or leave --resume out to begin anew')
+    assert str(told.value).endswith('; name one with --resume PATH, or leave --resume out to start over')
 
 
 def test_weights_alone_are_not_enough(tmp_path):
     path = save(tmp_path / 'weights.pth', 1)
     torch.save({'state_dict': {'w': torch.zeros(1)}, 'meta': {}}, path)
-    with pytest.raises(UserError, match='cannot be gone on from: it does not hold message_hub, optimizer; name one'):
+    with pytest.raises(UserError, match='cannot be resumed from: it does not hold message_hub, optimizer; name one'):
         read_meta(path)
 
 

@@ -80,7 +80,7 @@ ODD = [
     (['images', 1, 'file_name'], 3, 'images[1] has the file_name 3, expected a text'),
     (['images', 1], 'b.jpg', 'images[1] is "b.jpg", expected an object'),
     (['categories', 1, 'name'], 'disc', 'categories[1] has the name "disc", expected a text of its own'),
-    (['categories', 1, 'name'], 'rong', "the class 'ring' of the config is none of its categories disc, rong"),
+    (['categories', 1, 'name'], 'rong', "the class 'ring' of the config is not among its categories disc, rong"),
     (['categories'], {}, "'categories' is {}, expected a list"),
 ]  # fmt: skip
 
@@ -101,8 +101,8 @@ def test_missing_keys_are_named(content, sentence, key):
 
 
 def test_what_is_no_json_or_another_one_is_named(content, sentence):
-    assert sentence('{"images": [').startswith(' is no json (Expecting value: line 1 column 13')
-    assert sentence('[' * 100_000).startswith(' is no json (maximum recursion depth exceeded')
+    assert sentence('{"images": [').startswith(' is not valid JSON (Expecting value: line 1 column 13')
+    assert sentence('[' * 100_000).startswith(' is not valid JSON (maximum recursion depth exceeded')
     assert sentence('[1]') == 'it holds [1], expected an object with images, annotations and categories'
 
 

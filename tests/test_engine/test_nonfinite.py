@@ -4,6 +4,8 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 from mmatconv.engine.hooks.nonfinite import NonFiniteLossHook
@@ -96,7 +98,7 @@ def test_skips_in_a_row_end(tmp_path):
     hook = NonFiniteLossHook('skip', max_skips=2)
     train(tmp_path / 'two', ['nan', 1] * 2 + [1, 2] + ['nan', 1] * 2, hook)
     assert hook.skipped == 4
-    with pytest.raises(UserError, match='at iteration 3, after 2 steps in a row were skipped for the same'):
+    with pytest.raises(UserError, match='at iteration 3, after 2 skipped steps in a row'):
         train(tmp_path / 'three', ['nan', 1] * 3, NonFiniteLossHook('skip', max_skips=2))
 
 
@@ -107,16 +109,15 @@ def test_one_loss_of_several_that_are_accumulated(tmp_path):
     assert weights[0] == weights[1] == weights[2] == weights[3] != weights[4]
 
 
-def test_overflow_is_left_to_the_loss_scale(tmp_path):
-    """What GradScaler does on a GPU: it leaves out the step itself, and lowers the scale."""
-    from mmengine.optim import OptimWrapper
-    from mmengine.registry import OPTIM_WRAPPERS
+@pytest.fixture
+def scaled():
+    """The name of a wrapper that does on the CPU what AmpOptimWrapper does on a GPU: its scale begins at 4."""
 
     @OPTIM_WRAPPERS.register_module(force=True)
     class Scaled(OptimWrapper):
-        def __init__(self, *args, **kwargs):
+        def __init__(self, *args, enabled=True, **kwargs):
             super().__init__(*args, **kwargs)
-            self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=4.0)
+            self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=4.0, enabled=enabled)
 
         def backward(self, loss, **kwargs):
             self.loss_scaler.scale(loss).backward()
@@ -126,11 +127,27 @@ def test_overflow_is_left_to_the_loss_scale(tmp_path):
             self.loss_scaler.step(self.optimizer)
             self.loss_scaler.update()
 
-    runner, weights = train(tmp_path / 'overflow', [1, 2, 0, 2, 1, 2], NonFiniteLossHook(), type='Scaled')
+    return 'Scaled'
+
+
+@pytest.mark.newer_torch
+@pytest.mark.parametrize('broken', ['nan', 'inf', 0])
+def test_overflow_is_left_to_the_loss_scale(tmp_path, scaled, broken):
+    hook = NonFiniteLossHook()
+    runner, weights = train(tmp_path / 'overflow', [1, 2, broken, 2, 1, 2], hook, type=scaled)
     assert weights[0] != weights[1] == weights[2] != weights[3]
     assert runner.optim_wrapper.loss_scaler.get_scale() == 2
-    with pytest.raises(UserError, match='the loss is not finite at iteration 1'):
-        train(tmp_path / 'nan', ['nan', 2], NonFiniteLossHook(), type='Scaled')
+    assert (hook.overflowed, hook.skipped) == (1, 0)
+    assert all(buffer.isfinite().all() for buffer in runner.model.norm.buffers())
+
+
+@pytest.mark.newer_torch
+def test_overflow_that_does_not_end_with_the_smallest_scale(tmp_path, scaled):
+    hook = NonFiniteLossHook(max_skips=2)
+    with pytest.raises(UserError, match='at iteration 4, as in the 2 steps before it, and the loss scale cannot fall'):
+        train(tmp_path / 'ever', ['nan', 2] * 5, hook, type=scaled)
+    with pytest.raises(UserError, match='the loss is not finite at iteration 1, and training stopped'):
+        train(tmp_path / 'off', ['nan', 2], NonFiniteLossHook(), type=scaled, enabled=False)
 
 
 def test_weights_that_are_not_finite_are_not_written(tmp_path):

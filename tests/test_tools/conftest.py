@@ -106,6 +106,28 @@ def run(
     return call
 
 
+@pytest.fixture
+def writers(environment: dict[str, str], tmp_path: Path) -> Callable[[], dict[str, set[str]]]:
+    """Sees which processes write which files: its ``variables`` for a run, then a call for the ranks by file.
+
+    A process that writes a file under a name of its own first, and then renames it, is the writer of that name.
+    """
+    notes = tmp_path / '.writers'
+    path = os.pathsep.join([str(Path(__file__).parent / 'note_writers'), environment['PYTHONPATH']])
+
+    def read() -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for line in notes.read_text().splitlines():
+            rank, file = line.split(' ', 1)
+            if Path(file).is_relative_to(tmp_path) and Path(file).is_file():
+                found.setdefault(str(Path(file).relative_to(tmp_path)), set()).add(rank)
+        notes.unlink()
+        return found
+
+    read.variables = dict(PYTHONPATH=path, WRITERS=str(notes))
+    return read
+
+
 @pytest.fixture(scope='session')
 def detector(run: Callable[..., Outcome], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The work dir of a Mask R-CNN trained for two epochs with --auto-scale-lr."""

@@ -163,7 +163,7 @@ def test_checkpoint_is_missing_or_cut_off(tool, config, tmp_path):
     (tmp_path / 'work').mkdir()
     (tmp_path / 'work' / 'last_checkpoint').write_text('/gone/epoch_3.pth')
     sentence = tool(train, path, '--work-dir', 'work', '--resume')
-    assert sentence.startswith("'work/last_checkpoint' names a checkpoint that is not there ('/gone/epoch_3.pth')")
+    assert sentence.startswith("'work/last_checkpoint' names a checkpoint that does not exist ('/gone/epoch_3.pth')")
 
 
 def test_folders_cannot_be_written(tool, config, tmp_path):
@@ -228,7 +228,7 @@ def test_one_process_alone_fails(run, shapes, tmp_path):
     options = ('--cfg-options', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1')
     outcome = run('dist_train.sh', 'det.py', 2, '--work-dir', 'work', *options, cwd=tmp_path, SHAPES=str(data))
     assert outcome.status == 1
-    assert outcome.sentence.startswith(f"'{gone}' does not exist; mend or remove it")
+    assert outcome.sentence.startswith(f"'{gone}' does not exist; repair or remove it")
     assert (tmp_path / 'work' / 'epoch_1.pth').is_file()
 
 

@@ -23,10 +23,10 @@ def truncate(path):
 
 
 DAMAGES = {
-    'is no image or is damaged': truncate,
+    'is not an image or is damaged': truncate,
     'is an empty file': lambda path: path.write_bytes(b''),
     'does not exist': lambda path: path.unlink(),
-    'is no image or is damaged ': lambda path: path.write_text('these are words'),
+    'is not an image or is damaged ': lambda path: path.write_text('these are words'),
 }
 
 
@@ -78,7 +78,7 @@ def sentence(loader):
 def test_damage_is_named(data, loader, damage):
     path = images_of(data, 'det.py', 'train')[1]
     DAMAGES[damage](path)
-    expected = f"'{path}' {damage.strip()}; mend or remove it, or call the tool with --skip-corrupt"
+    expected = f"'{path}' {damage.strip()}; repair or remove it, or pass --skip-corrupt"
     assert sentence(loader('det.py', 'train')) == expected
 
 
@@ -86,7 +86,7 @@ def test_damage_is_named(data, loader, damage):
 def test_damaged_image_is_named_from_a_data_worker(data, loader, config):
     path = images_of(data, config, 'train')[-1]
     truncate(path)
-    assert sentence(loader(config, 'train', workers=2)).startswith(f"'{path}' is no image or is damaged; ")
+    assert sentence(loader(config, 'train', workers=2)).startswith(f"'{path}' is not an image or is damaged; ")
 
 
 @pytest.mark.parametrize('damage', DAMAGES)
@@ -107,7 +107,7 @@ def test_damaged_image_in_an_lmdb_is_named(data, tmp_path):
         batch_size=1, num_workers=0, dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=False)
     )
     said = sentence(Runner.build_dataloader(config))
-    assert said.startswith(f"'lmdb://{tmp_path}/data.lmdb/light/1.png' is no image or is damaged; ")
+    assert said.startswith(f"'lmdb://{tmp_path}/data.lmdb/light/1.png' is not an image or is damaged; ")
 
 
 def test_errors_of_sound_files_stay_what_they_are(data, loader):
@@ -153,7 +153,7 @@ def test_label_maps_of_augmented_evaluation(data, loader):
     built = loader('seg.py', 'val', tta=True)
     paths = [built.dataset.get_data_info(index)['seg_map_path'] for index in range(5)]
     truncate(Path(paths[1]))
-    assert sentence(built).startswith(f"'{paths[1]}' is no image or is damaged; ")
+    assert sentence(built).startswith(f"'{paths[1]}' is not an image or is damaged; ")
     shorter = loader('seg.py', 'val', skip='leave_out', tta=True)
     left = [shorter.dataset.get_data_info(index)['seg_map_path'] for index in range(len(shorter.dataset))]
     assert left == [path for path in paths if path != paths[1]]
@@ -191,7 +191,7 @@ def test_tools_name_and_count(run, data, tmp_path):
     where = dict(cwd=tmp_path, SHAPES=str(data), TMPDIR=str(lists))
     skipped = run('dist_train.sh', 'det.py', 2, '--skip-corrupt', *settings, **where)
     assert skipped.status == 0, skipped.errors
-    what = ('another is taken in its place', *['it is left out of the evaluation'] * 2)
+    what = ('another image is used instead', *['it is left out of the evaluation'] * 2)
     for path, consequence in zip(damaged, what):
         assert skipped.output.count(f"'{path}' cannot be read: {consequence}") == 1
     for epoch in (1, 2, 3):

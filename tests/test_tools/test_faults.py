@@ -151,7 +151,7 @@ def test_no_room_for_a_checkpoint(run, faulty, tmp_path):
     last = tmp_path / 'work' / 'epoch_1.pth'
     assert outcome.sentence == (
         f"files may not become that large here (ulimit -f): checkpoint '{tmp_path}/work/epoch_2.pth' could not be "
-        f'written; the last finite checkpoint is {last}; make room, then go on with --resume'
+        f'written; the last finite checkpoint is {last}; free some space, then continue with --resume'
     )
     assert [path.name for path in last.parent.glob('*.p*th*')] == ['epoch_1.pth']
     assert (tmp_path / 'work' / 'last_checkpoint').read_text() == str(last)

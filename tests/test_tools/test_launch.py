@@ -3,6 +3,7 @@
 import datetime
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,24 @@ def test_mpi_place(monkeypatch):
     assert dist_info.read_dist_info('mpi') == dist_info.DistInfo(3, 1, 4, 2)
 
 
+def test_slurm_shows_each_task_its_own_gpus(monkeypatch):
+    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda *args, **kwargs: None)
+    devices = []
+    monkeypatch.setattr(torch.cuda, 'set_device', devices.append)
+    os.environ.update(
+        SLURM_PROCID='3', SLURM_NTASKS='4', SLURM_LOCALID='3', SLURM_TASKS_PER_NODE='4', SLURM_NODELIST='a', MASTER_PORT='1'
+    )  # fmt: skip
+    for visible, per_task in ((1, ''), (2, '2'), (4, '')):
+        gpus(monkeypatch, visible)
+        os.environ['SLURM_GPUS_PER_TASK'] = per_task
+        process_group.init_process_group('slurm', dist_info.read_dist_info('slurm'), {})
+    assert devices == [0, 1, 3]
+    gpus(monkeypatch, 2)
+    os.environ['SLURM_GPUS_PER_TASK'] = ''
+    with pytest.raises(UserError, match='4 processes asked for but 2 GPUs are visible'):
+        dist_info.read_dist_info('slurm')
+
+
 def test_more_processes_than_gpus(monkeypatch, capfd):
     gpus(monkeypatch, 2)
     sentence = '^8 processes asked for but 2 GPUs are visible on [^;]+; start at most 2 there'
@@ -134,7 +153,6 @@ def test_group_is_made_for_the_device(monkeypatch, count, backend):
     gpus(monkeypatch, count)
     monkeypatch.setenv('MASTER_ADDR', 'localhost')
     monkeypatch.delenv('GLOO_SOCKET_IFNAME', raising=False)
-    monkeypatch.setattr(process_group, '_end_with_launcher', lambda: None)
     calls, devices = [], []
     monkeypatch.setattr(torch.distributed, 'init_process_group', lambda *args, **kwargs: calls.append((args, kwargs)))
     monkeypatch.setattr(torch.cuda, 'set_device', devices.append)
@@ -150,6 +168,36 @@ def test_group_is_made_for_the_device(monkeypatch, count, backend):
 def test_timeout_must_be_seconds(timeout):
     with pytest.raises(UserError, match=r'env_cfg.dist_cfg.timeout must be a positive number of seconds, got'):
         process_group.init_process_group('pytorch', dist_info.DistInfo(), dict(timeout=timeout))
+
+
+@pytest.mark.parametrize('torchrun', [False, True])
+def test_only_torchrun_takes_its_processes_along(monkeypatch, torchrun):
+    """A process whose parent ends: a rank started by hand under nohup goes on, one of torchrun ends."""
+    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda *args, **kwargs: None)
+    monkeypatch.setattr(torch, 'set_num_threads', lambda count: None)
+    gpus(monkeypatch, 0)
+    if torchrun:
+        monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
+    news, report = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        ready, tell = os.pipe()
+        if os.fork() == 0:
+            os.close(news)
+            own = os.getppid()
+            process_group.init_process_group('pytorch', dist_info.DistInfo(), {})
+            os.write(tell, b'ready')
+            while os.getppid() == own:
+                time.sleep(0.01)
+            time.sleep(0.1)
+            os.write(report, b'alive')
+            os._exit(0)
+        os.read(ready, 5)
+        os._exit(0)
+    os.close(report)
+    os.waitpid(parent, 0)
+    assert os.read(news, 5) == (b'' if torchrun else b'alive')
+    os.close(news)
 
 
 def test_cores_are_shared_out(monkeypatch):
@@ -222,7 +270,7 @@ def test_sentences():
     missing = KeyError('ATNet is not in the mmdet::model registry. Please check whether')
     assert error_message(missing) == 'ATNet is not in the mmdet::model registry; check the type in the config'
     assert error_message(AssertionError('failed to load image: a.jpg')) == (
-        'failed to load image: a.jpg; the file is no image or is damaged'
+        'failed to load image: a.jpg; the file is not an image or is damaged'
     )
     for bug in (ValueError('x'), KeyError('x'), AssertionError('x'), RuntimeError('x'), OSError(5, 'I/O error')):
         assert error_message(bug) is None

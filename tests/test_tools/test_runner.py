@@ -101,7 +101,7 @@ def test_a_failed_save_leaves_the_checkpoint_before_it(tmp_path, monkeypatch, er
         runner.train()
     assert raised is KeyboardInterrupt or str(told.value) == (
         f"the disk is full: checkpoint '{tmp_path}/epoch_2.pth' could not be written; the last finite checkpoint is "
-        f'{tmp_path}/epoch_1.pth; make room, then go on with --resume'
+        f'{tmp_path}/epoch_1.pth; free some space, then continue with --resume'
     )
     assert files(tmp_path) == ['epoch_1.pth', 'last_checkpoint']
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_1.pth')
@@ -138,7 +138,7 @@ def test_best_checkpoint(tmp_path):
 
 def test_empty_data_set_is_an_error(tmp_path):
     loader = dict(dataset=Dots(0), batch_size=1, num_workers=0, sampler=dict(type='InfiniteSampler'))
-    with pytest.raises(UserError, match=r'^Dots holds no image that can be used; check its annotation file'):
+    with pytest.raises(UserError, match=r'^Dots holds no usable image; check its annotation file'):
         Runner.build_dataloader(loader)
 
 

@@ -41,8 +41,18 @@ def test_auto_scale_lr_follows_the_batch_size(detector):
     assert {line['lr'] for line in scalars_of(detector)} == {2.5e-4}
 
 
-def test_one_and_two_processes_agree(run, detector, tmp_path):
-    """Five images on two processes: one is repeated to even them out and must not be counted twice."""
+def assert_one_writer_each(writers, folder):
+    """Every file below a folder, logs included, was written by one process of the run."""
+    ranks = writers()
+    files = {str(path.relative_to(folder.parent)) for path in folder.rglob('*') if path.is_file()}
+    # OpenCV, PIL and torch write some from C++, which Python does not see.
+    assert files >= {name for name in ranks if name.startswith(folder.name)}
+    assert {name: found for name, found in ranks.items() if len(found) != 1} == {}
+    return ranks
+
+
+def test_one_and_two_processes_agree(run, detector, writers, tmp_path):
+    """Five images on two processes: one is repeated to even them out and must not be counted or drawn twice."""
     config_before = (detector / 'det.py').read_text()
     # A detector that has seen eight images has no precision to compare, but with every box kept it has recall.
     loose = (
@@ -57,8 +67,16 @@ def test_one_and_two_processes_agree(run, detector, tmp_path):
                 *loose, cwd=tmp_path)  # fmt: skip
     assert alone.status == 0, alone.errors
     both = run('dist_test.sh', 'det.py', checkpoint, 2, '--work-dir', 'two', '--out', 'two.pkl', '--show-dir',
-               'show_two', *loose, cwd=tmp_path)  # fmt: skip
+               'show_two', *loose, cwd=tmp_path, **writers.variables)  # fmt: skip
     assert both.status == 0, both.errors
+    ranks = assert_one_writer_each(writers, tmp_path / 'two')
+    (log_dir,) = (tmp_path / 'two').glob('2*')
+    log = f'two/{log_dir.name}/{log_dir.name}'
+    assert {name: ranks[name] for name in (f'{log}.json', f'{log}.log', 'two.pkl')} == dict.fromkeys(
+        (f'{log}.json', f'{log}.log', 'two.pkl'), {'0'}
+    )
+    drawn = [ranks[f'show_two/{index:012d}.jpg'] for index in range(1, 6)]
+    assert drawn == [{'0'}, {'1'}, {'0'}, {'1'}, {'0'}]
     assert 'Distributed training: True' in both.output
 
     scores = scores_of(detector)
@@ -97,7 +115,7 @@ def interrupt_after_a_checkpoint(process, work_dir):
     assert 'Traceback' not in output + errors
     last = Path(pointer.read_text())
     assert [line for line in errors.splitlines() if line.startswith('interrupted')] == [
-        f'interrupted; the last checkpoint is {last}, call the same command with --resume to go on from it'
+        f'interrupted; the last checkpoint is {last}, call the same command with --resume to continue from it'
     ]
     # max_keep_ckpts is 1: the one that is kept is whole, and no other is left.
     assert [path.name for path in last.parent.glob('*.pth*')] == [last.name]
@@ -133,17 +151,23 @@ def test_interrupting_the_launcher_ends_all_processes(start, tmp_path):
     assert last.parent == tmp_path / 'work'
 
 
-def test_segmentation_on_two_processes_then_augmented(run, tmp_path):
-    trained = run('dist_train.sh', 'seg.py', 2, '--work-dir', 'work', cwd=tmp_path)
+def test_segmentation_on_two_processes_then_augmented(run, writers, tmp_path):
+    trained = run('dist_train.sh', 'seg.py', 2, '--work-dir', 'work', cwd=tmp_path, **writers.variables)
     assert trained.status == 0, trained.errors
+    ranks = assert_one_writer_each(writers, tmp_path / 'work')
+    assert {'work/seg.py', 'work/last_checkpoint', 'work/iter_4.pth', 'work/best_mIoU_iter_4.pth'} <= set(ranks)
+    assert sum(name.endswith('vis_data/scalars.json') for name in ranks) == 1
     # SyncBN of the base config: three in the neck's and head's ConvModules would die on the CPU.
     assert 'SyncBatchNorm needs GPUs' in trained.output
     names = sorted(path.name for path in (tmp_path / 'work').glob('*.pth'))
     assert names == ['best_mIoU_iter_4.pth', 'iter_2.pth', 'iter_4.pth']
 
     # Both processes validated with the statistics that the checkpoint holds.
-    again = run('dist_test.sh', 'seg.py', 'work/iter_4.pth', 2, '--work-dir', 'again', cwd=tmp_path)
+    again = run('dist_test.sh', 'seg.py', 'work/iter_4.pth', 2, '--work-dir', 'again', '--cfg-options',
+                'test_evaluator.output_dir=maps', cwd=tmp_path, **writers.variables)  # fmt: skip
     assert again.status == 0, again.errors
+    ranks = assert_one_writer_each(writers, tmp_path / 'again')
+    assert [ranks[f'maps/{index:012d}.png'] for index in range(1, 6)] == [{'0'}, {'1'}, {'0'}, {'1'}, {'0'}]
     (log,) = (tmp_path / 'work').glob('*/vis_data/scalars.json')
     validated = [entry for entry in trained.scalars(log) if 'mIoU' in entry][-1]
     for name in ('mIoU', 'aAcc', 'mAcc'):
@@ -188,4 +212,5 @@ def test_classification(run, tmp_path):
     entries = pickle.loads((tmp_path / 'classes.pkl').read_bytes())
     assert [entry['gt_label'].item() for entry in entries] == [0, 0, 1, 1]
     assert all(abs(entry['pred_score'].sum().item() - 1) < 1e-5 for entry in entries)
-    assert len(list((tmp_path / 'show').iterdir())) > 0
+    shown = [str(path.relative_to(tmp_path / 'show')) for path in (tmp_path / 'show').rglob('*.png')]
+    assert sorted(shown) == ['dark/0.png', 'dark/1.png', 'light/0.png', 'light/1.png']

@@ -179,7 +179,7 @@ def test_one_machine_killed_ends_the_other(machines, lost):
     sentence = machines.sentence(left)
     assert sentence.startswith('error: the connection to another process is lost (')
     assert sentence.endswith(
-        'see what it said on its machine, then start all again, and go on with a training by --resume'
+        'see its output on its machine, then start all processes again; --resume continues a training'
     )
     # The killed launcher's own process, in a session of its own, does not go on without it.
     launchers[lost].wait()

@@ -1,4 +1,9 @@
-"""Whether a COCO annotation file holds what mmdet's CocoDataset looks for; it skips much of it, or meets it late."""
+"""Whether a COCO annotation file holds what mmdet's CocoDataset looks for.
+
+pycocotools checks nothing. What is checked here is what it and mmdet lose without a word (entries whose id, image or
+category does not fit, classes that are not there), what ends in a traceback in the middle of a training, and run lengths
+that do not add up, on which pycocotools 2.0.11 writes past its buffer and the process is aborted.
+"""
 
 import json
 from collections.abc import Collection, Sequence
@@ -25,15 +30,15 @@ def check_coco(
         classes: names that must be among its categories. Default: None, any.
 
     Raises:
-        UserError: it is no json, or an entry is missing, of another type, or refers to one that does not exist; the
-            sentence names the first such entry.
+        UserError: it is not valid JSON, or an entry is missing, of another type, or refers to one that does not exist;
+            the message names the first such entry.
     """
     try:
         with open(file, encoding='utf-8') as stream:
             content = json.load(stream)
     except (ValueError, RecursionError) as error:
         reason = ' '.join(str(error).split())
-        raise UserError(f"annotation file '{file}' of {where} is no json ({reason}); fetch it again") from error
+        raise UserError(f"annotation file '{file}' of {where} is not valid JSON ({reason}); fetch it again") from error
     try:
         _check(content, labels, masks, classes)
     except _OddError as error:
@@ -62,7 +67,7 @@ def _check(content: Any, labels: bool, masks: bool, classes: Sequence[str] | Non
             raise _OddError(f'categories[{index}] has the name {_shown(name)}, expected a text of its own')
     for name in classes or ():
         if name not in names:
-            raise _OddError(f"the class '{name}' of the config is none of its categories {', '.join(names[:8])}")
+            raise _OddError(f"the class '{name}' of the config is not among its categories {', '.join(names[:8])}")
     images = _ids(lists['images'], 'images')
     for index, image in enumerate(lists['images']):
         if type(image.get('file_name')) is not str or not image['file_name']:
@@ -125,7 +130,7 @@ def _check_run_lengths(mask: dict, image: dict) -> None:
     try:
         runs = _decode(counts) if type(counts) is str else counts
         whole = type(runs) is list and set(map(type, runs)) <= {int} and min(runs) >= 0
-    except (IndexError, ValueError):
+    except ValueError:
         whole = False
     if not whole or sum(runs) != image['height'] * image['width']:
         raise _OddError(f'has a segmentation with the counts {_shown(counts)}, expected run lengths of all its pixels')
@@ -134,21 +139,19 @@ def _check_run_lengths(mask: dict, image: dict) -> None:
 def _decode(text: str) -> list[int]:
     """Run lengths from pycocotools' text: numbers of five bits a character, from the third on as differences."""
     runs: list[int] = []
-    position = 0
-    while position < len(text):
-        value = shift = 0
-        more = True
-        while more:
-            character = ord(text[position]) - 48
-            if not 0 <= character < 64:
-                raise ValueError(text[position])
-            value |= (character & 31) << shift
-            shift += 5
-            position += 1
-            more = bool(character & 32)
-        if character & 16:
-            value -= 1 << shift
-        runs.append(value + runs[-2] if len(runs) > 2 else value)
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            raise ValueError(character)
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits >> 4 & 1) << shift
+            runs.append(value + runs[-2] if len(runs) > 2 else value)
+            value = shift = 0
+    if shift:
+        raise ValueError(text)
     return runs
 
 

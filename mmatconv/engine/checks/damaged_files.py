@@ -23,7 +23,7 @@ from mmatconv.errors import UserError
 
 # What becomes of a sample with a damaged file: training takes another in its place, evaluation does without.
 REPLACE, LEAVE_OUT = 'replace', 'leave_out'
-ADVICE = 'mend or remove it, or call the tool with --skip-corrupt'
+ADVICE = 'repair or remove it, or pass --skip-corrupt'
 
 
 class GuardedLoad:
@@ -85,7 +85,7 @@ def _damage(path: str, options: dict | None) -> str | None:
     with contextlib.suppress(Exception):
         if mmcv.imfrombytes(content, flag='unchanged') is not None:
             return None
-    return 'is no image or is damaged'
+    return 'is not an image or is damaged'
 
 
 def guard(dataset: Any, skip: str | None = None) -> None:
@@ -175,7 +175,7 @@ class SkippedFilesHook(Hook):
         """Names what this process's data workers skipped since the last step."""
         record = record_of(runner.train_dataloader.dataset)
         if record is not None and record.stat().st_size > self._read:
-            self._name(self._new(record), 'another is taken in its place', runner.logger)
+            self._name(self._new(record), 'another image is used instead', runner.logger)
 
     def after_train_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Names those of the other processes, and counts."""
@@ -184,7 +184,7 @@ class SkippedFilesHook(Hook):
             return
         self.after_train_iter(runner)
         for part in all_gather_object(list(self.named)):
-            self._name(part, 'another is taken in its place', runner.logger)
+            self._name(part, 'another image is used instead', runner.logger)
         runner.logger.info(f'Epoch {runner.epoch + 1}: damaged files skipped so far: {len(self.named)}')
 
     def after_train(self, runner: Runner) -> None:

@@ -23,7 +23,7 @@ DOWNLOADED = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
 
 
 def check_training(config: Config) -> None:
-    """Everything tools/train.py needs to find; `config.load_from` is the checkpoint to start or go on from."""
+    """Everything tools/train.py needs to find; `config.load_from` is the checkpoint to start or resume from."""
     _check_parts(config, TRAIN_PARTS, 'trained')
     loaders = ['train_dataloader']
     if config.get('val_dataloader') is not None and config.get('val_cfg') is not None:

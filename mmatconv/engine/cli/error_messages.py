@@ -1,12 +1,14 @@
-"""The sentence for an error the user can mend, whichever package raised it."""
+"""One sentence for an error that the user can repair, whichever package raised it."""
 
 import inspect
 import re
-from types import FrameType
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from mmengine import registry
 
 from mmatconv.engine.runner.checkpoint_files import DEVICE_FULL
 from mmatconv.errors import UserError
@@ -14,7 +16,7 @@ from mmatconv.errors import UserError
 FILE_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 # What OpenMMLab says of the user's data and config: the class of the error, how it begins, and what to do.
 COMPLAINTS = (
-    (AssertionError, 'failed to load image', 'the file is no image or is damaged'),
+    (AssertionError, 'failed to load image', 'the file is not an image or is damaged'),
     (Exception, 'Cannot find valid image after', 'too many files of the data set are damaged'),
     (
         AssertionError,
@@ -57,11 +59,18 @@ NO_ANSWER = re.compile(r'[Tt]imed out waiting (\d+)ms')
 LOST_CONNECTION = re.compile(
     r'(Connection \w+ by peer(?: \[[^\]]+\](?::\d+)?)?|Broken pipe|No route to host|timed out)'
 )
-UNKNOWN_OPTION = re.compile(r"__init__\(\) got an unexpected keyword argument '(\w+)'")
+# NCCL's words.
+DUPLICATE_GPU = 'Duplicate GPU detected'
+UNKNOWN_OPTION = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 
 
-def error_message(error: BaseException) -> str | None:
-    """The sentence for an error the user can mend; None for anything else, which keeps its traceback."""
+def error_message(error: BaseException, config: Mapping[str, Any] = MappingProxyType({})) -> str | None:
+    """One sentence for an error the user can mend; None for anything else, which keeps its traceback.
+
+    Args:
+        error: What was raised.
+        config: The run's config, whose options an error may be about. Default: none.
+    """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError):
@@ -79,8 +88,10 @@ def error_message(error: BaseException) -> str | None:
             return f'{text.split(". Please check")[0].removesuffix(" None").rstrip(".")}; {advice}'
     if isinstance(error, KeyError) and re.search(r'is not in the \S+ registry', text):
         return f'{text.split(". Please check")[0]}; check the type in the config'
+    if DUPLICATE_GPU in text:
+        return 'two processes of this machine were given the same GPU; start at most one process for each GPU'
     if reason := lost_connection(error):
-        return f'{reason}; see what it said on its machine, then start all again, and go on with a training by --resume'
+        return f'{reason}; see its output on its machine, then start all processes again; --resume continues a training'
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return 'the GPU ran out of memory; lower train_dataloader.batch_size or the image scale, or add --amp'
     if isinstance(error, RuntimeError) and (mismatches := SIZE_MISMATCH.findall(text)):
@@ -89,15 +100,19 @@ def error_message(error: BaseException) -> str | None:
             f'the checkpoint belongs to another model: {name.removeprefix("module.")} is ({found}) there and '
             f'({expected}) in this model ({len(mismatches)} tensors differ in shape); check the config'
         )
-    if isinstance(error, TypeError) and (option := UNKNOWN_OPTION.search(text)):
-        return _unknown_option(error, option[1])
+    if isinstance(error, TypeError):
+        return _unknown_option(error, config)
     return None
 
 
 def lost_connection(error: BaseException) -> str | None:
-    """What this process knows of another one that is gone; None for errors of its own."""
+    """What this process knows of another one that has gone; None for errors of its own."""
     text = str(error)
-    if not isinstance(error, RuntimeError) or not (type(error).__name__.startswith('Dist') or 'gloo' in text.lower()):
+    if (
+        DUPLICATE_GPU in text
+        or not isinstance(error, RuntimeError)
+        or not (type(error).__name__.startswith('Dist') or 'gloo' in text.lower())
+    ):
         return None
     if waited := NO_ANSWER.search(text):
         return f'another process did not answer within {int(waited[1]) / 1000:g} s (env_cfg.dist_cfg.timeout)'
@@ -107,27 +122,39 @@ def lost_connection(error: BaseException) -> str | None:
     return None
 
 
-def _unknown_option(error: TypeError, option: str) -> str | None:
-    """Says which options there are, where `option` was given in a config; None where a call in some code is wrong."""
-    built = None
-    trace = error.__traceback__
-    while trace is not None:
-        built = _class_being_built(trace.tb_frame) or built
-        trace = trace.tb_next
-    if built is None or option not in built[1]:
+def _unknown_option(error: TypeError, config: Mapping[str, Any]) -> str | None:
+    """Says which options there are, where the unknown one was given in `config`; None where a call in code is wrong."""
+    found = UNKNOWN_OPTION.search(str(error))
+    if found is None:
         return None
-    known = _options_of(built[0])
-    if option in known:
-        return None
-    return f'{built[0].__name__} has no option {option!r}; it has {", ".join(known)}'
+    callee, option = found.groups()
+    for part in _parts(dict(config.items())):
+        if option not in part:
+            continue
+        for cls in _classes_named(part.get('type'), config.get('default_scope')):
+            known = _options_of(cls)
+            if option not in known and callee in [parent.__name__ for parent in cls.__mro__]:
+                return f'{cls.__name__} has no option {option!r}; it has {", ".join(known)}'
+    return None
 
 
-def _class_being_built(frame: FrameType) -> tuple[type, dict[str, Any]] | None:
-    """The class and its options, if the frame is the one of MMEngine's registry that calls it."""
-    if frame.f_code.co_name != 'build_from_cfg':
-        return None
-    cls, options = frame.f_locals.get('obj_cls'), frame.f_locals.get('args')
-    return (cls, options) if inspect.isclass(cls) and isinstance(options, dict) else None
+def _parts(node: Any) -> Iterator[dict]:
+    """Every dict of a config."""
+    if isinstance(node, dict):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ():
+        yield from _parts(child)
+
+
+def _classes_named(kind: Any, scope: str | None) -> Iterator[type]:
+    """The classes that a ``type`` of a config stands for, one at most of each registry."""
+    if inspect.isclass(kind):
+        yield kind
+    if isinstance(kind, str):
+        name = kind if '.' in kind or scope is None else f'{scope}.{kind}'
+        for each in vars(registry).values():
+            if isinstance(each, registry.Registry) and inspect.isclass(cls := each.get(name)):
+                yield cls
 
 
 def _options_of(cls: type) -> list[str]:

@@ -29,7 +29,7 @@ def set_amp(config: Config, asked: bool) -> None:
     """Mixed precision: fp16 with a loss scale on a GPU, bf16 without one.
 
     Raises:
-        UserError: the config's optimizer wrapper is of a kind that --amp cannot replace.
+        UserError: the config's optimizer wrapper cannot be replaced by --amp.
     """
     wrapper = config.get('optim_wrapper') or {}
     kind = wrapper.get('type', 'OptimWrapper')
@@ -62,12 +62,12 @@ def set_auto_scale_lr(config: Config) -> None:
 
 
 def set_resume(config: Config, given: str) -> None:
-    """Goes on from a checkpoint, or with 'auto' from the newest of the work dir if there is one."""
+    """Resumes from a checkpoint, or with 'auto' from the newest of the work dir if there is one."""
     if given == 'auto':
         found = newest_usable(config.work_dir)
         if found is None:
             config.resume = False
-            print_once(f'--resume: {config.work_dir} holds no checkpoint yet, training begins anew')
+            print_once(f'--resume: {config.work_dir} holds no checkpoint yet, training starts from the beginning')
             return
         path, meta = found
     else:
@@ -83,7 +83,7 @@ def _set_seed(config: Config, seed: int | None) -> None:
     if seed is None or randomness.get('seed') == seed:
         return
     if randomness.get('seed') is not None:
-        print_once(f'warning: randomness.seed is {randomness["seed"]}; going on with {seed}, as the training began')
+        print_once(f'warning: randomness.seed is {randomness["seed"]}; continuing with {seed}, as the training began')
     config.randomness = dict(randomness, seed=seed)
 
 
@@ -100,7 +100,7 @@ def set_visualizer(config: Config) -> None:
     """The package's own visualizer, where the config has none.
 
     Raises:
-        UserError: the package is none whose pictures are known.
+        UserError: the package's visualizer is not known.
     """
     scope = config.get('default_scope')
     if config.get('visualizer') is None:

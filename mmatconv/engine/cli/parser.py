@@ -25,12 +25,16 @@ def train_parser() -> Parser:
     parser.add_argument('--amp', action='store_true', help='mixed precision: fp16 on a GPU, bf16 on the CPU')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
     parser.add_argument(
-        '--resume', nargs='?', const='auto', metavar='PATH', help='go on from PATH, or from the newest of the work dir'
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='PATH',
+        help='resume from PATH, or from the newest checkpoint of the work dir',
     )
     parser.add_argument(
         '--nan',
         choices=ACTIONS,
-        help='when the loss is no finite number: stop (the default), or skip the step and count it',
+        help='when the loss is not finite: stop (the default), or skip the step and count it',
     )
     return parser
 
@@ -39,7 +43,9 @@ def test_parser() -> Parser:
     """The options of tools/test.py."""
     parser = Parser('test.py', description='Evaluates a checkpoint.')
     _add_common(parser, checkpoint=True)
-    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to a file that is not there yet')
+    parser.add_argument(
+        '--out', metavar='FILE.pkl', help='write the predictions to this file, which must not exist yet'
+    )
     parser.add_argument('--show-dir', metavar='FOLDER', help='draw every prediction beside the ground truth')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     parser.add_argument('--fold', action='store_true', help='fold norms and scales into the weights: the same, faster')

@@ -3,8 +3,9 @@
 import os
 import signal
 import traceback
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Mapping
+from types import FrameType, MappingProxyType
+from typing import Any
 
 from mmatconv.engine.cli.error_messages import error_message, lost_connection
 from mmatconv.engine.launch.messages import DEBUG, others_failed, print_error
@@ -20,8 +21,9 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Progress:
-    """What the closing line needs to know of a run that was interrupted."""
+    """What the closing line needs to know of a run that was interrupted or failed."""
 
+    config: Mapping[str, Any] = MappingProxyType({})
     training_dir: str | None = None
     advice: str | None = None
 
@@ -40,7 +42,7 @@ def run(main: Callable[[Progress], None]) -> int:
             signal.signal(name, signal.SIG_DFL)
         return 128 + signum
     except Exception as error:
-        message = None if os.environ.get(DEBUG) else error_message(error)
+        message = None if os.environ.get(DEBUG) else error_message(error, progress.config)
         if message and not (lost_connection(error) and others_failed()):
             print_error(f'error: {message}', consequence=lost_connection(error) is not None)
         elif not others_failed():

@@ -13,6 +13,7 @@ from mmatconv.engine.cli.config_file import load_config
 from mmatconv.engine.launch.dist_info import DistInfo, read_dist_info
 from mmatconv.engine.launch.process_group import init_process_group
 from mmatconv.openmmlab.checkpoint_loader import use_safe_loader
+from mmatconv.openmmlab.whole_files import use_whole_files
 
 
 def read_config(args: argparse.Namespace) -> tuple[Config, DistInfo]:
@@ -42,6 +43,7 @@ def join_processes(config: Config, info: DistInfo) -> None:
     init_process_group(config.launcher, info, (config.get('env_cfg') or {}).get('dist_cfg') or {})
     options.register_modules(config)
     use_safe_loader()
+    use_whole_files()
 
 
 def build_runner(config: Config, runner: type[MMEngineRunner]) -> MMEngineRunner:

@@ -12,6 +12,7 @@ from mmatconv.engine.hooks.check_checkpoint import CheckpointGuardHook
 from mmatconv.engine.hooks.dump_results import dump_metric
 from mmatconv.engine.hooks.fold import FoldHook
 from mmatconv.engine.hooks.image_channels import ImageChannelsHook
+from mmatconv.engine.hooks.one_writer import OneFilePerImageHook
 from mmatconv.engine.hooks.show_dir import ShowDirHook
 from mmatconv.engine.launch.process_group import destroy_process_group
 from mmatconv.engine.runner.runner import TestRunner
@@ -19,11 +20,12 @@ from mmatconv.engine.runner.runner import TestRunner
 
 def test(argv: list[str] | None = None) -> int:
     """tools/test.py; returns the exit status."""
-    return report.run(lambda progress: _test(parse(test_parser(), argv)))
+    return report.run(lambda progress: _test(parse(test_parser(), argv), progress))
 
 
-def _test(args: argparse.Namespace) -> None:
+def _test(args: argparse.Namespace, progress: report.Progress) -> None:
     config, info = read_config(args)
+    progress.config = config
     config.load_from, config.resume = args.checkpoint, False
     if args.out:
         preflight.check_out_file(args.out)
@@ -38,6 +40,7 @@ def _test(args: argparse.Namespace) -> None:
     runner.register_hook(ImageChannelsHook())
     runner.register_hook(SkippedFilesHook())
     runner.register_hook(CheckpointGuardHook(config.load_from, exact=True))
+    runner.register_hook(OneFilePerImageHook())
     if args.fold:
         runner.register_hook(FoldHook())
     if args.show_dir:

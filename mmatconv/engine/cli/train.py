@@ -23,6 +23,7 @@ def train(argv: list[str] | None = None) -> int:
 
 def _train(args: argparse.Namespace, progress: report.Progress) -> None:
     config, info = read_config(args)
+    progress.config = config
     if args.resume:
         options.set_resume(config, args.resume)
     if args.auto_scale_lr:

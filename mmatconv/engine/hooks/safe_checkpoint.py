@@ -13,7 +13,7 @@ from mmatconv.engine.runner.checkpoint_files import remove_partial, write_whole
 
 
 class SafeCheckpointHook(CheckpointHook):
-    """Leaves a checkpoint to go on from at any moment.
+    """Leaves a checkpoint to resume from at any moment.
 
     An old one is removed after the new one is written, where MMEngine does it before, and ``last_checkpoint`` names the
     new one only then. Weights that are not finite are not written.

@@ -1,5 +1,6 @@
 """tools/test.py --show-dir: a picture of every prediction."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
+from mmatconv.engine.checks.damaged_files import leaves
+from mmatconv.engine.hooks.one_writer import OwnSamples
 from mmatconv.errors import UserError
 from mmatconv.openmmlab.visualizer import every_process_draws
 
@@ -19,7 +22,7 @@ class ShowDirHook(Hook):
     The packages' own hooks draw the first process's images only, and each spells its options differently.
 
     Args:
-        folder: where the pictures go, each under its image's name.
+        folder: where the pictures go, each under its image's path below the folder of the data set's images.
     """
 
     def __init__(self, folder: str) -> None:
@@ -27,24 +30,45 @@ class ShowDirHook(Hook):
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Tells the visualizer of every process the classes and colours."""
+        self._own = OwnSamples(runner.test_dataloader)
+        self._images = image_folder(runner.test_dataloader.dataset)
         with every_process_draws():
             runner.visualizer.dataset_meta = runner.test_dataloader.dataset.metainfo
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: list[BaseDataElement]) -> None:
-        """Draws the batch."""
-        for index, sample in enumerate(outputs):
+        """Draws the batch.
+
+        Raises:
+            UserError: a picture would replace an image of the data set.
+        """
+        for index, sample in self._own.of(enumerate(outputs)):
             path = sample.get('img_path')
             if path is None:
                 image = data_batch['inputs'][index].permute(1, 2, 0).cpu().numpy().astype(np.uint8)
                 name = f'{batch_idx:06d}_{runner.rank}_{index}.png'
             else:
                 image = mmcv.imread(path, channel_order='rgb')
-                name = Path(path).name
+                name = picture_name(path, self._images)
             target = self.folder / name
             if path is not None and target.resolve() == Path(path).resolve():
                 raise UserError(f"--show-dir '{self.folder}' holds the data set's own images; choose another folder")
             with every_process_draws():
                 _draw(runner.visualizer, name, image, sample, str(target))
+
+
+def image_folder(dataset: Any) -> str | None:
+    """The folder below which all images of a data set, and of those it wraps, lie; None where it is not known."""
+    prefixes = [getattr(leaf, 'data_prefix', None) or {} for leaf in leaves(dataset)]
+    folders = {prefix.get('img_path') or prefix.get('img') for prefix in prefixes}
+    return os.path.commonpath(map(os.path.abspath, folders)) if folders and all(folders) else None
+
+
+def picture_name(path: str, images: str | None) -> str:
+    """The path of an image below the folder `images`; of one that lies elsewhere, its whole path without the root."""
+    path = os.path.abspath(path)
+    if images is not None and os.path.commonpath([path, images]) == images:
+        return os.path.relpath(path, images)
+    return str(Path(*Path(path).parts[1:]))
 
 
 def _draw(visualizer: Any, name: str, image: np.ndarray, sample: BaseDataElement, file: str) -> None:

@@ -42,8 +42,14 @@ def read_dist_info(launcher: str) -> DistInfo:
         info = _mpi_info()
     else:
         raise UserError(f"launcher '{launcher}' is unknown; choose one of {', '.join(LAUNCHERS)}")
-    check_devices(info.local_world_size)
+    if not (launcher == 'slurm' and _own_gpus()):
+        check_devices(info.local_world_size)
     return info
+
+
+def _own_gpus() -> bool:
+    """Whether Slurm shows each task GPUs of its own, as with --gpus-per-task, and not those of the whole machine."""
+    return bool(os.environ.get('SLURM_GPUS_PER_TASK')) or (torch.cuda.is_available() and torch.cuda.device_count() == 1)
 
 
 def check_devices(processes: int) -> None:

@@ -38,7 +38,7 @@ def init_process_group(launcher: str, info: DistInfo, dist_cfg: dict) -> None:
     """
     if launcher == 'none' or dist.is_initialized():
         return
-    if launcher == 'pytorch':
+    if dist.is_torchelastic_launched():
         _end_with_launcher()
     options = dict(dist_cfg)
     backend = options.pop('backend', 'nccl')
@@ -49,7 +49,8 @@ def init_process_group(launcher: str, info: DistInfo, dist_cfg: dict) -> None:
     if options.get('timeout') is not None:
         options['timeout'] = _timeout(options['timeout'])
     if torch.cuda.is_available():
-        torch.cuda.set_device(info.local_rank)
+        # Slurm may show each task its own GPUs alone, which are then numbered from 0 in all of them.
+        torch.cuda.set_device(info.local_rank % torch.cuda.device_count())
     else:
         backend = 'gloo'
         torch.set_num_threads(share_threads(info.local_world_size))
@@ -102,7 +103,10 @@ def share_threads(processes: int) -> int:
 
 
 def _end_with_launcher() -> None:
-    """A launcher that is killed cannot end its processes, which would go on and keep their GPUs."""
+    """Has the kernel end this process with its parent, torchrun: one that is killed cannot end its processes.
+
+    Not for a process that was started otherwise: its parent may be a shell that ends long before it, as under nohup.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -71,7 +71,7 @@ def last_finite(work_dir: str) -> str:
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """The ``meta`` of a checkpoint that training can go on from.
+    """The ``meta`` of a checkpoint that training can be resumed from.
 
     Raises:
         UserError: it is damaged, or holds no state of the optimizer.
@@ -81,14 +81,14 @@ def read_meta(path: Path) -> dict[str, Any]:
     missing = [key for key in ('message_hub', 'optimizer') if key not in checkpoint]
     if missing or not isinstance(meta, dict) or not {'epoch', 'iter'} <= set(meta):
         raise UserError(
-            f"checkpoint '{path}' cannot be gone on from: it does not hold {', '.join(missing) or 'the iteration'}; "
-            'name one that training wrote, as epoch_1.pth'
+            f"checkpoint '{path}' cannot be resumed from: it does not hold {', '.join(missing) or 'the iteration'}; "
+            'name one that training wrote, such as epoch_1.pth'
         )
     return meta
 
 
 def newest_usable(work_dir: str) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint of a work dir that training can go on from, and its ``meta``; None if there is none at all.
+    """The newest checkpoint of a work dir to resume training from, and its ``meta``; None if there is none.
 
     The file ``last_checkpoint`` names it. What is damaged is passed over in favour of the newest file that is not, and
     a line says so.
@@ -103,7 +103,7 @@ def newest_usable(work_dir: str) -> tuple[Path, dict[str, Any]] | None:
         folder = named.parent
     elif pointer.is_file():
         text = pointer.read_text(encoding='utf-8', errors='replace').strip()
-        reason = f"'{pointer}' names a checkpoint that is not there ('{text}')"
+        reason = f"'{pointer}' names a checkpoint that does not exist ('{text}')"
         if Path(text).is_absolute() and Path(text).parent.is_dir():
             folder = Path(text).parent
     for path in [*([named] if named else []), *(other for other in _by_age(folder) if other != named)]:
@@ -114,12 +114,12 @@ def newest_usable(work_dir: str) -> tuple[Path, dict[str, Any]] | None:
             continue
         if path != named:
             reason = reason or f"'{pointer}' is missing"
-            print_once(f'warning: {reason}; going on from {path}, the newest that is whole')
+            print_once(f'warning: {reason}; resuming from {path}, the newest intact one')
         return path, meta
     if reason:
         raise UserError(
-            f'{reason}, and {folder} holds no other to go on from; name one with --resume PATH, or leave --resume out '
-            'to begin anew'
+            f'{reason}, and {folder} holds no other to resume from; name one with --resume PATH, or leave --resume out '
+            'to start over'
         )
     return None
 

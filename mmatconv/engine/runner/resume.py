@@ -51,8 +51,8 @@ class ExactResumeHook(Hook):
         before = {key: progress.get(key, value) for key, value in division.items()}
         if before != division:
             runner.logger.warning(
-                f'the checkpoint was trained with {_words(before)}, and goes on with {_words(division)}: the batches '
-                'are others than without the interruption'
+                f'the checkpoint was trained with {_words(before)}, and is resumed with {_words(division)}: the '
+                'batches differ from those of an uninterrupted training'
             )
         if isinstance(loop, EpochLoop):
             position = progress.get('position', meta['iter'] - meta['epoch'] * length)
@@ -85,7 +85,7 @@ class PendingValidationHook(Hook):
             return
         loop._decide_current_val_interval()
         if done >= max(loop.val_begin, 1) and (done % loop.val_interval == 0 or done == goal):
-            runner.logger.info('the checkpoint was written just before its validation, which is done now')
+            runner.logger.info('the checkpoint was written before its validation, which runs now')
             runner.val_loop.run()
 
 

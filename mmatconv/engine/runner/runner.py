@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import get_world_size, master_only
+from mmengine.dist import barrier, get_world_size, is_main_process, master_only
 from mmengine.evaluator import Evaluator
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, Hook, LoggerHook, ProfilerHook
 from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Priority
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from mmatconv.backbones.base import Backbone
 from mmatconv.checkpoint.loading import refuse_other_sizes
 from mmatconv.engine.checks.damaged_files import check_skip, guard
+from mmatconv.engine.hooks.one_writer import MainProcessLoggerHook
 from mmatconv.engine.hooks.safe_checkpoint import SafeCheckpointHook
 from mmatconv.engine.hooks.sync_statistics import SyncStatisticsHook
 from mmatconv.engine.runner.checkpoint_files import DEVICE_FULL, last_finite, write_whole
@@ -28,6 +29,8 @@ from mmatconv.engine.runner.loops import EpochLoop, IterationLoop
 from mmatconv.engine.runner.resume import ExactResumeHook, PendingValidationHook
 from mmatconv.errors import UserError
 
+# MMEngine's hooks, and what runs in their place.
+HOOKS_REPLACED = {CheckpointHook: SafeCheckpointHook, LoggerHook: MainProcessLoggerHook}
 LOOPS_OF_MMENGINE = {'EpochBasedTrainLoop': EpochLoop, 'IterBasedTrainLoop': IterationLoop}
 
 
@@ -69,17 +72,16 @@ class Runner(MMEngineRunner):
         if self._unsynced:
             self.register_hook(SyncStatisticsHook())
 
-    def register_default_hooks(self, hooks: dict[str, Hook | dict] | None = None) -> None:
-        """Registers the default hooks, with MMEngine's own CheckpointHook replaced by the safe one."""
-        hooks = dict(hooks or {})
-        checkpoint = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
-        if isinstance(checkpoint, dict) and checkpoint.get('type') in (
-            'CheckpointHook',
-            'mmengine.CheckpointHook',
-            CheckpointHook,
-        ):
-            hooks['checkpoint'] = dict(checkpoint, type=SafeCheckpointHook)
-        super().register_default_hooks(hooks)
+    def register_hook(self, hook: Hook | dict, priority: str | int | Priority | None = None) -> None:
+        """Registers a hook; MMEngine's that lose checkpoints, or write a file from every process, are replaced."""
+        if isinstance(hook, dict):
+            for cls, replacement in HOOKS_REPLACED.items():
+                if hook.get('type') in (cls, cls.__name__, f'mmengine.{cls.__name__}'):
+                    hook = dict(hook, type=replacement)
+        super().register_hook(hook, priority)
+        for each in self.hooks:
+            if isinstance(each, ProfilerHook) and not is_main_process():
+                each.json_trace_path = None
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
@@ -100,11 +102,11 @@ class Runner(MMEngineRunner):
                 raise
             raise UserError(
                 f"{DEVICE_FULL[error.errno]}: checkpoint '{target}' could not be written; "
-                f'{last_finite(self.work_dir)}; make room, then go on with --resume'
+                f'{last_finite(self.work_dir)}; free some space, then continue with --resume'
             ) from error
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Builds the training loop; those of MMEngine go on exactly after an interruption."""
+        """Builds the training loop; those of MMEngine resume exactly."""
         if isinstance(loop, dict):
             loop = dict(loop)
             if 'type' not in loop and 'by_epoch' in loop:
@@ -126,9 +128,14 @@ class Runner(MMEngineRunner):
     def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:
         """Builds the evaluator; processes pass their results on in the log folder, not in the current folder.
 
-        Those of several machines, which may share no disk, do so through the process group.
+        Those of several machines, which may share no disk, do so through the process group. The first process builds
+        before the others: metrics of mmdet and mmpretrain remove what an earlier evaluation left where they write.
         """
+        if not is_main_process():
+            barrier()
         built = super().build_evaluator(evaluator)
+        if is_main_process():
+            barrier()
         several = get_world_size() > int(os.environ.get('LOCAL_WORLD_SIZE', get_world_size()))
         for metric in built.metrics:
             if several and getattr(metric, 'collect_dir', None) is None:
@@ -165,7 +172,7 @@ class Runner(MMEngineRunner):
         built = MMEngineRunner.build_dataloader(dataloader, seed, diff_rank_seed)
         if hasattr(built.dataset, '__len__') and len(built.dataset) == 0:
             raise UserError(
-                f'{type(built.dataset).__name__} holds no image that can be used; check its annotation file, that '
+                f'{type(built.dataset).__name__} holds no usable image; check its annotation file, that '
                 'metainfo.classes are classes of that file, and filter_cfg'
             )
         return built

@@ -17,7 +17,8 @@ def error_of(call, *arguments, **options):
 
 @pytest.mark.parametrize('kind', ['AttNet', 'ATConvPVT', 'ATConvSwin'])
 def test_unknown_option_lists_what_exists(kind):
-    sentence = error_message(error_of(MODELS.build, dict(type=f'mmatconv.{kind}', kernel_sizes=3)))
+    config = dict(default_scope='mmdet', model=dict(neck=[dict(type=f'mmatconv.{kind}', kernel_sizes=3)]))
+    sentence = error_message(error_of(MODELS.build, config['model']['neck'][0]), config)
     own = 'arch, merging, token_mixer' if kind == 'ATConvSwin' else 'arch, token_mixer'
     assert sentence == (
         f"{kind} has no option 'kernel_sizes'; it has {own}, context_pool, in_channels, out_indices, frozen_stages, "
@@ -33,7 +34,9 @@ class CallsWrongly(nn.Module):
 
 
 def test_a_wrong_call_in_code_keeps_its_traceback():
-    assert error_message(error_of(MODELS.build, dict(type='CallsWrongly', width=2))) is None
+    for options in (dict(width=2), dict(width=2, widht=2)):
+        config = dict(model=dict(type='CallsWrongly', width=2), other=dict(type='AttNet', **options))
+        assert error_message(error_of(MODELS.build, config['model']), config) is None
     assert error_message(error_of(nn.Linear, 1, 1, widht=2)) is None
 
 
