@@ -117,7 +117,8 @@ def test_slurm_shows_each_task_its_own_gpus(monkeypatch):
     devices = []
     monkeypatch.setattr(torch.cuda, 'set_device', devices.append)
     os.environ.update(
-        SLURM_PROCID='3', SLURM_NTASKS='4', SLURM_LOCALID='3', SLURM_TASKS_PER_NODE='4', SLURM_NODELIST='a', MASTER_PORT='1'
+        SLURM_PROCID='3', SLURM_NTASKS='4', SLURM_LOCALID='3', SLURM_TASKS_PER_NODE='4', SLURM_NODELIST='a',
+        MASTER_PORT='1',
     )  # fmt: skip
     for visible, per_task in ((1, ''), (2, '2'), (4, '')):
         gpus(monkeypatch, visible)
@@ -170,33 +171,40 @@ def test_timeout_must_be_seconds(timeout):
         process_group.init_process_group('pytorch', dist_info.DistInfo(), dict(timeout=timeout))
 
 
-@pytest.mark.parametrize('torchrun', [False, True])
-def test_only_torchrun_takes_its_processes_along(monkeypatch, torchrun):
+def outlive_the_parent(ready, report):
+    """Joins as a rank does, says so, and reports if it is still there once its parent has ended."""
+    try:
+        parent = os.getppid()
+        process_group.init_process_group('pytorch', dist_info.DistInfo(), {})
+        os.write(ready, b'1')
+        while os.getppid() == parent:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        os.write(report, b'alive')
+    finally:
+        os._exit(0)
+
+
+@pytest.mark.parametrize('by_torchrun', [False, True])
+def test_only_torchrun_takes_its_processes_along(monkeypatch, by_torchrun):
     """A process whose parent ends: a rank started by hand under nohup goes on, one of torchrun ends."""
     monkeypatch.setattr(torch.distributed, 'init_process_group', lambda *args, **kwargs: None)
     monkeypatch.setattr(torch, 'set_num_threads', lambda count: None)
     gpus(monkeypatch, 0)
-    if torchrun:
+    if by_torchrun:
         monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
     news, report = os.pipe()
     parent = os.fork()
     if parent == 0:
         ready, tell = os.pipe()
         if os.fork() == 0:
-            os.close(news)
-            own = os.getppid()
-            process_group.init_process_group('pytorch', dist_info.DistInfo(), {})
-            os.write(tell, b'ready')
-            while os.getppid() == own:
-                time.sleep(0.01)
-            time.sleep(0.1)
-            os.write(report, b'alive')
-            os._exit(0)
-        os.read(ready, 5)
+            outlive_the_parent(tell, report)
+        os.close(tell)
+        os.read(ready, 1)
         os._exit(0)
     os.close(report)
     os.waitpid(parent, 0)
-    assert os.read(news, 5) == (b'' if torchrun else b'alive')
+    assert os.read(news, 5) == (b'' if by_torchrun else b'alive')
     os.close(news)
 
 

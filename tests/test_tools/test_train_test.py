@@ -72,9 +72,7 @@ def test_one_and_two_processes_agree(run, detector, writers, tmp_path):
     ranks = assert_one_writer_each(writers, tmp_path / 'two')
     (log_dir,) = (tmp_path / 'two').glob('2*')
     log = f'two/{log_dir.name}/{log_dir.name}'
-    assert {name: ranks[name] for name in (f'{log}.json', f'{log}.log', 'two.pkl')} == dict.fromkeys(
-        (f'{log}.json', f'{log}.log', 'two.pkl'), {'0'}
-    )
+    assert [ranks[name] for name in (f'{log}.json', f'{log}.log', 'two.pkl')] == [{'0'}] * 3
     drawn = [ranks[f'show_two/{index:012d}.jpg'] for index in range(1, 6)]
     assert drawn == [{'0'}, {'1'}, {'0'}, {'1'}, {'0'}]
     assert 'Distributed training: True' in both.output

@@ -1,8 +1,8 @@
 """Whether a COCO annotation file holds what mmdet's CocoDataset looks for.
 
 pycocotools checks nothing. What is checked here is what it and mmdet lose without a word (entries whose id, image or
-category does not fit, classes that are not there), what ends in a traceback in the middle of a training, and run lengths
-that do not add up, on which pycocotools 2.0.11 writes past its buffer and the process is aborted.
+category does not fit, classes that are not there), what ends in a traceback in the middle of a training, and run
+lengths that do not add up, on which pycocotools 2.0.11 writes past its buffer and the process is aborted.
 """
 
 import json
