@@ -12,6 +12,9 @@ from typing import Any
 
 from mmatconv.openmmlab.log import log_change
 
+# How the name of a file begins until it is complete.
+PARTIAL = '.partial-'
+
 
 def use_whole_files() -> None:
     """Puts MMEngine's writes to this machine's files, and ``Config.dump``, behind a rename."""
@@ -54,7 +57,7 @@ def replace_file(target: str | Path, write: Callable[[str], Any]) -> Any:
     """Has a file written under a name of its own in the same folder, then renames it; returns what `write` returns."""
     target = Path(target)
     # The end of the name stays: Config.dump chooses the format by it.
-    partial = target.with_name(f'.partial-{uuid.uuid4().hex[:8]}-{target.name}')
+    partial = target.with_name(f'{PARTIAL}{uuid.uuid4().hex[:8]}-{target.name}')
     try:
         returned = write(str(partial))
         os.replace(partial, target)

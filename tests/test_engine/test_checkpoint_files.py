@@ -98,7 +98,13 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_what_a_kill_leaves_is_removed(tmp_path):
-    for name in ('iter_2.pth.partial', 'last_checkpoint.partial', 'notes.partial', 'iter_1.pth'):
+    for name in (
+        'iter_2.pth.partial',
+        '.partial-0a-iter_2.pth',
+        'last_checkpoint.partial',
+        'notes.partial',
+        'iter_1.pth',
+    ):
         (tmp_path / name).touch()
-    assert len(remove_partial(tmp_path)) == 2
+    assert len(remove_partial(tmp_path)) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ['iter_1.pth', 'notes.partial']

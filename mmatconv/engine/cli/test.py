@@ -5,6 +5,7 @@ import os
 
 from mmatconv.engine.checks import preflight
 from mmatconv.engine.checks.damaged_files import SkippedFilesHook
+from mmatconv.engine.checks.output_paths import check_out_file, check_show_dir
 from mmatconv.engine.cli import options, report
 from mmatconv.engine.cli.parser import parse, test_parser
 from mmatconv.engine.cli.startup import build_runner, join_processes, read_config
@@ -28,13 +29,13 @@ def _test(args: argparse.Namespace, progress: report.Progress) -> None:
     progress.config = config
     config.load_from, config.resume = args.checkpoint, False
     if args.out:
-        preflight.check_out_file(args.out)
+        check_out_file(args.out)
     preflight.check_testing(config)
     if args.tta:
         options.set_tta(config)
     if args.show_dir:
         options.set_visualizer(config)
-        preflight.check_show_dir(args.show_dir)
+        check_show_dir(args.show_dir)
     join_processes(config, info)
     runner = build_runner(config, TestRunner)
     runner.register_hook(ImageChannelsHook())

@@ -9,6 +9,7 @@ from typing import Any
 from mmatconv.checkpoint.reader import read_checkpoint
 from mmatconv.engine.launch.messages import print_once
 from mmatconv.errors import UserError
+from mmatconv.openmmlab import whole_files
 
 # What a file is called until it is complete.
 PARTIAL = '.partial'
@@ -48,7 +49,8 @@ def _to_disk(path: Path) -> None:
 
 def remove_partial(folder: Path) -> list[Path]:
     """Removes what a killed process left half written; returns the files."""
-    left = [*folder.glob(f'*.pth{PARTIAL}'), *folder.glob(f'last_checkpoint{PARTIAL}')]
+    patterns = (f'*.pth{PARTIAL}', f'last_checkpoint{PARTIAL}', f'{whole_files.PARTIAL}*')
+    left = [path for pattern in patterns for path in folder.glob(pattern)]
     for path in left:
         path.unlink(missing_ok=True)
     return left
