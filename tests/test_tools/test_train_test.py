@@ -45,8 +45,7 @@ def assert_one_writer_each(writers, folder):
     """Every file below a folder, logs included, was written by one process of the run."""
     ranks = writers()
     files = {str(path.relative_to(folder.parent)) for path in folder.rglob('*') if path.is_file()}
-    # OpenCV, PIL and torch write some from C++, which Python does not see.
-    assert files >= {name for name in ranks if name.startswith(folder.name)}
+    assert files - set(ranks) == set()
     assert {name: found for name, found in ranks.items() if len(found) != 1} == {}
     return ranks
 
