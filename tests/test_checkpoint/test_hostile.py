@@ -29,9 +29,9 @@ from mmatconv.checkpoint import weights_only
 from mmatconv.checkpoint.reader import read_checkpoint, trust_checkpoints
 from mmatconv.deploy.names import convert_names
 from mmatconv.deploy.publishing import publishable
+from mmatconv.engine.cli import parser as cli
 from mmatconv.engine.cli import report
 from mmatconv.engine.cli.convert import publish
-from mmatconv.engine.cli.parser import parse, test_parser, train_parser
 from mmatconv.errors import UserError
 from mmatconv.openmmlab.checkpoint_loader import use_safe_loader
 
@@ -349,14 +349,14 @@ def test_trust_is_silent_about_plain_files_and_helps_no_damaged_one(trusting, tm
     assert capfd.readouterr().err == ''
 
 
-@pytest.mark.parametrize('make_parser', [train_parser, test_parser])
+@pytest.mark.parametrize('make_parser', [cli.train_parser, cli.test_parser])
 def test_trust_holds_for_one_call_of_a_tool(hostile, trusting, make_parser):
     path, trace = hostile
-    names = ['config.py', 'checkpoint.pth'][: 1 + (make_parser is test_parser)]
-    parse(make_parser(), [*names, '--trust-checkpoint'])
+    names = ['config.py', 'checkpoint.pth'][: 1 + (make_parser is cli.test_parser)]
+    cli.parse(make_parser(), [*names, '--trust-checkpoint'])
     read_checkpoint(path)
     trace.rmdir()
-    parse(make_parser(), names)
+    cli.parse(make_parser(), names)
     with pytest.raises(UserError, match='would run code'):
         read_checkpoint(path)
 
