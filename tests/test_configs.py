@@ -6,6 +6,7 @@ The classification configs are in test_imagenet_configs.py.
 import re
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from mmengine.config import Config
@@ -24,11 +25,26 @@ BACKBONES = {
 }
 PVT_LAYERS = {'t': [2, 2, 2, 2], 's': [3, 4, 6, 3], 'm': [3, 4, 18, 3], 'l': [3, 8, 27, 3]}
 COCO = [path for path in CONFIGS if path.endswith('coco.py')]
+# Other schedules of the same models.
+SCHEDULES = [path for path in CONFIGS if re.search('_(ms-crop-3x|swin-1x)_', path)]
+
+# Stochastic depth in detection and segmentation. AttNet, ATConv-Swin: the classifier's. PVT: its code, which has none
+# in detection for pvt_medium and pvt_large.
+DROP_PATH = {
+    'attnet': dict(xxs=0.0, xs=0.02, s=0.05, t1=0.1, t2=0.2, t3=0.4, t4=0.5),
+    'atconv-swin': dict(t=0.2, s=0.3, b=0.5),
+    'pvt in detection': dict(t=0.1, s=0.1, m=0.0, l=0.0),
+    'pvt in segmentation': dict(t=0.1, s=0.1, m=0.1, l=0.1),
+}
 
 
 def kind_and_size(path):
     """('attnet', 't2') of 'mask-rcnn_attnet-t2_fpn_1x_coco.py'."""
     return re.search(r'_(attnet|atconv-pvt|atconv-swin|pvt)-(\w+?)_', Path(path).stem).groups()
+
+
+def has_recipe_of_pvt(path):
+    return 'sem_fpn' in path or ('pvt-' in path and 'swin-1x' not in path)
 
 
 def load(path):
@@ -88,10 +104,16 @@ def test_every_named_config_is_there():
     for kind in ('atconv-pvt', 'pvt'):
         for size in 'tsml':
             assert f'mask_rcnn/mask-rcnn_{kind}-{size}_fpn_1x_coco.py' in names
+            assert f'mask_rcnn/mask-rcnn_{kind}-{size}_fpn_swin-1x_coco.py' in names
             assert f'sem_fpn/fpn_{kind}-{size}_8xb4-40k_ade20k-512x512.py' in names
 
 
-@pytest.mark.parametrize('path', CONFIGS)
+@pytest.mark.parametrize('path', SCHEDULES)
+def test_another_schedule_trains_the_same_model(path):
+    assert Config.fromfile(path).model == Config.fromfile(re.sub('_(ms-crop-3x|swin-1x)_', '_1x_', path)).model
+
+
+@pytest.mark.parametrize('path', sorted(set(CONFIGS) - set(SCHEDULES)))
 def test_builds_and_trains_one_step(path):
     config = load(path)
     with DefaultScope.overwrite_default_scope(config.default_scope):
@@ -108,16 +130,16 @@ def test_builds_and_trains_one_step(path):
         before = {name: p.detach().clone() for name, p in model.backbone.named_parameters()}
         wrapper.step()
         assert any(not torch.equal(p, before[name]) for name, p in model.backbone.named_parameters())
-        check_decay(model, wrapper, config)
+        check_decay(model, wrapper, config, has_recipe_of_pvt(path))
 
 
-def check_decay(model, wrapper, config):
-    """No weight decay on norms, biases, LayerScale and difference_control; the recipe's on all weights."""
+def check_decay(model, wrapper, config, everywhere):
+    """The recipe's weight decay on all weights; not on norms, biases, LayerScale, difference_control but in PVT's."""
     decay = {id(p): group['weight_decay'] for group in wrapper.param_groups for p in group['params']}
     expected = config.optim_wrapper.optimizer.weight_decay
     for name, parameter in model.named_parameters():
-        flat = parameter.ndim == 1
-        assert decay[id(parameter)] == (0 if flat else expected), name
+        free = parameter.ndim == 1 and not everywhere
+        assert decay[id(parameter)] == (0 if free else expected), name
     if config.model.backbone.type.startswith('mmatconv'):
         assert any('difference_control' in name for name, p in model.named_parameters() if p.ndim == 1)
 
@@ -130,6 +152,9 @@ def test_file_name_says_what_is_inside(path):
     assert backbone.type == BACKBONES[kind]
     # docs/padding.md; attention has no such option.
     assert backbone.get('mask_padding', False) == (kind != 'pvt')
+    task = 'segmentation' if 'sem_fpn' in path else 'detection'
+    rates = DROP_PATH[f'pvt in {task}' if 'pvt' in kind else kind]
+    assert backbone.drop_path_rate == (0.0 if 'quickstart' in path else rates[size])
     if kind == 'pvt':
         assert backbone.num_layers == PVT_LAYERS[size]
         channels = [64, 128, 320, 512]
@@ -157,18 +182,22 @@ def type_of(name):
 @pytest.mark.parametrize('path', COCO)
 def test_coco_recipe(path):
     config = Config.fromfile(path)
-    pvt = kind_and_size(path)[0] in ('pvt', 'atconv-pvt')
+    pvt = has_recipe_of_pvt(path)
+    # PVT's code trains PVT-Large with half of the images and the rate over 1.4.
+    large = pvt and kind_and_size(path)[1] == 'l'
     optimizer = config.optim_wrapper.optimizer
     assert config.optim_wrapper.type == 'OptimWrapper' and not config.optim_wrapper.get('constructor')
-    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', *((2e-4, 1e-4) if pvt else (1e-4, 0.05)))
+    rate = 2e-4 / 1.4 if large else 2e-4 if pvt else 1e-4
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', rate, 1e-4 if pvt else 0.05)
+    assert config.optim_wrapper.get('paramwise_cfg') == (None if pvt else dict(norm_decay_mult=0, flat_decay_mult=0))
     epochs, milestones = (36, [27, 33]) if '3x' in path else (12, [8, 11])
     warmup, steps = config.param_scheduler
     assert (config.train_cfg.max_epochs, steps.milestones, steps.end) == (epochs, milestones, epochs)
     assert (warmup.type, warmup.start_factor, warmup.end) == ('LinearLR', 0.001, 500 if pvt else 1000)
     transforms = [step.type for step in config.train_dataloader.dataset.pipeline]
     assert transforms[2:-1] == (['RandomFlip', 'RandomChoice'] if '3x' in path else ['Resize', 'RandomFlip'])
-    assert config.auto_scale_lr == dict(enable=False, base_batch_size=16)
-    assert config.train_dataloader.batch_size == 2
+    assert config.auto_scale_lr == dict(enable=False, base_batch_size=8 if large else 16)
+    assert config.train_dataloader.batch_size == (1 if large else 2)
     assert config.train_dataloader.dataset.data_root == 'data/coco/'
     if 'cascade' in path:
         for head in config.model.roi_head.bbox_head:
@@ -187,6 +216,33 @@ def test_ade20k_recipe(path):
     assert config.train_dataloader.batch_size == 4
     assert config.train_dataloader.dataset.data_root == 'data/ade/ADEChallengeData2016'
     assert config.model.decode_head.num_classes == 150
+    steps = [step.type for step in config.test_dataloader.dataset.pipeline]
+    assert steps == ['LoadImageFromFile', 'Resize', 'ResizeToMultiple', 'LoadAnnotations', 'PackSegInputs']
+    assert config.val_dataloader == config.test_dataloader
+    assert [step['type'] for (step, *_) in config.tta_pipeline[1].transforms][1] == 'ResizeToMultiple'
+
+
+def test_evaluation_on_ade20k_leaves_no_pixel_out(tmp_path):
+    """PVT's AlignResize: PVT floors the sides of its maps, so the image is stretched to multiples of 32 before."""
+    from mmengine.dataset import Compose, pseudo_collate
+    from mmseg.registry import TRANSFORMS
+
+    # Resize makes 512 x 851 of it.
+    picture = cv2.imread('docs/images/quickstart.jpg')[:301, :500]
+    cv2.imwrite(str(tmp_path / 'image.png'), picture)
+    cv2.imwrite(str(tmp_path / 'labels.png'), picture[..., 0] % 151)
+    config = load('configs/sem_fpn/fpn_pvt-t_8xb4-40k_ade20k-512x512.py')
+    config.model.backbone.num_layers = [1, 1, 1, 1]
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = build(config).eval()
+        steps = Compose([TRANSFORMS.build(step) for step in config.test_dataloader.dataset.pipeline])
+        names = dict(img_path=str(tmp_path / 'image.png'), seg_map_path=str(tmp_path / 'labels.png'), seg_fields=[])
+        data = pseudo_collate([steps(dict(names, reduce_zero_label=True))])
+        with torch.no_grad():
+            maps = model.backbone(model.data_preprocessor(data)['inputs'])
+            (result,) = model.test_step(data)
+    assert [(4 * 2**i * x.shape[2], 4 * 2**i * x.shape[3]) for i, x in enumerate(maps)] == [(512, 864)] * 4
+    assert result.pred_sem_seg.data.shape == result.gt_sem_seg.data.shape == (1, 301, 500)
 
 
 def test_quickstart_names_the_classes_of_the_generated_data():

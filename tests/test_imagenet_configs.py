@@ -205,7 +205,7 @@ def test_recipe(path):
 
     ema, clip = config.custom_hooks
     assert (ema.type, ema.momentum, ema.update_buffers) == ('EMAHook', pytest.approx(1 - 0.99995), True)
-    assert HOOKS.build(dict(clip)).clip == 0.01
+    assert HOOKS.build(dict(clip)).clip is None
     checkpoint = config.default_hooks.checkpoint
     assert (checkpoint.max_keep_ckpts, checkpoint.save_best, checkpoint.interval) == (3, 'accuracy/top1', 1)
 

@@ -1,4 +1,7 @@
-"""AttNet-T1, ImageNet-1K: table III of arXiv 2510.20092, with the strengths of the released runs/T1.txt."""
+"""AttNet-T1, ImageNet-1K: table III of arXiv 2510.20092, with the strengths of the released runs/T1.txt.
+
+Weight decay is that run's 0.025; section IV-C has 0.05 for all models.
+"""
 
 _base_ = ['../_base_/imagenet/recipe.py', '../_base_/backbones/attnet-t1.py']
 

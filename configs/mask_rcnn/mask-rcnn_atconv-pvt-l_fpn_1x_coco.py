@@ -1,7 +1,13 @@
-"""Mask R-CNN, ATConv-PVT-Large, COCO, 12 epochs: table IV of arXiv 2510.20092."""
+"""Mask R-CNN, ATConv-PVT-Large, COCO, 12 epochs, PVT's recipe: not in the paper, docs/reproduction.md."""
 
-_base_ = ['../_base_/detection/mask-rcnn_pvt-1x_coco.py', '../_base_/backbones/atconv-pvt-l.py']
+_base_ = ['../_base_/detection/mask-rcnn_pvt-large-1x_coco.py', '../_base_/backbones/atconv-pvt-l.py']
 
 model = dict(
-    backbone=dict(**_base_.backbone, **_base_.dense, init_cfg=_base_.weights), neck=dict(in_channels=_base_.channels)
+    backbone=dict(
+        **_base_.backbone,
+        **_base_.dense,
+        drop_path_rate=_base_.drop_path.detection,
+        init_cfg=_base_.weights,
+    ),
+    neck=dict(in_channels=_base_.channels),
 )

@@ -3,5 +3,11 @@
 _base_ = ['../_base_/detection/mask-rcnn_ms-crop-3x_coco.py', '../_base_/backbones/attnet-t2.py']
 
 model = dict(
-    backbone=dict(**_base_.backbone, **_base_.dense, init_cfg=_base_.weights), neck=dict(in_channels=_base_.channels)
+    backbone=dict(
+        **_base_.backbone,
+        **_base_.dense,
+        drop_path_rate=_base_.drop_path.detection,
+        init_cfg=_base_.weights,
+    ),
+    neck=dict(in_channels=_base_.channels),
 )

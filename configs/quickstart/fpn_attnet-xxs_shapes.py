@@ -60,7 +60,11 @@ test_dataloader = val_dataloader
 iterations = 800
 auto_scale_lr = dict(base_batch_size=4)
 train_cfg = dict(max_iters=iterations, val_interval=200)
-optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=0.05), clip_grad=dict(max_norm=5))
+optim_wrapper = dict(
+    optimizer=dict(lr=2e-3, weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0.0, flat_decay_mult=0.0),
+    clip_grad=dict(max_norm=5),
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type='PolyLR', power=0.9, eta_min=0.0, begin=50, end=iterations, by_epoch=False),

@@ -60,7 +60,8 @@ def _row(model: dict[str, Any], base: Path) -> tuple[str, ...]:
 
 def _metrics(results: list[dict[str, Any]]) -> str:
     pairs = [f'{value} {name}' for result in results for name, value in result['Metrics'].items()]
-    return ', '.join(pair for pair in pairs if 'AP50' not in pair and 'AP75' not in pair)
+    # Several tables may print the same figure of a model.
+    return ', '.join(dict.fromkeys(pair for pair in pairs if 'AP50' not in pair and 'AP75' not in pair))
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

@@ -4,4 +4,5 @@ _base_ = './atconv-pvt.py'
 
 backbone = dict(type='mmatconv.ATConvPVT', arch='large')
 channels = [64, 128, 320, 512]
+drop_path = dict(detection=0.0, segmentation=0.1)
 weights = dict(type='Pretrained', checkpoint='checkpoints/atconv-pvt-l_in1k.pth', prefix='backbone.')

@@ -1,4 +1,7 @@
-"""What ATConv-Swin of every size has in a detector or segmentor."""
+"""What ATConv-Swin of every size has in a detector or segmentor.
+
+The paper has no such model: the files of the sizes have the classifier's stochastic depth (docs/reproduction.md).
+"""
 
 pretrained_hint = (
     'no ImageNet weights of ATConv-Swin were released, so put there a classifier trained with configs/imagenet'

@@ -1,4 +1,8 @@
-"""What AttNet of every size has in a detector or segmentor."""
+"""What AttNet of every size has in a detector or segmentor.
+
+Neither paper nor code gives its stochastic depth there: the files of the sizes have the classifier's
+(docs/reproduction.md).
+"""
 
 pretrained_hint = (
     'download the released AttNet weights (SharePoint folder linked from github.com/price112/Attentive-Convolution) '

@@ -4,4 +4,5 @@ pretrained_hint = (
     'download pvt_tiny.pth, pvt_small.pth, pvt_medium.pth or pvt_large.pth from release v2 of github.com/whai362/PVT '
     'and put it there under this name'
 )
-dense = dict(out_indices=(0, 1, 2, 3), drop_path_rate=0.1)
+# The files of the sizes have the stochastic depth of PVT's code, where pvt_medium and pvt_large have none in detection.
+dense = dict(out_indices=(0, 1, 2, 3))

@@ -1,4 +1,4 @@
-"""Mask R-CNN on COCO for 12 epochs with Swin's recipe, which the paper follows; a backbone is still to come."""
+"""Mask R-CNN on COCO for 12 epochs with Swin's recipe, which section IV-D names; a backbone is still to come."""
 
 _base_ = ['mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py', './common.py']
 

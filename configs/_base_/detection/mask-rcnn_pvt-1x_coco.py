@@ -1,6 +1,6 @@
 """Mask R-CNN on COCO for 12 epochs with the recipe of PVT's code (github.com/whai362/PVT); a backbone is to come.
 
-That code trains PVT-Large with 8 images instead of 16 and the rate divided by 1.4, which is the same recipe.
+Weight decay is on all parameters, as there.
 """
 
 _base_ = [
@@ -12,7 +12,5 @@ _base_ = [
 ]
 
 model = dict(backbone=dict(_delete_=True))
-optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='AdamW', lr=2e-4, weight_decay=1e-4), paramwise_cfg=_base_.no_decay
-)
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=2e-4, weight_decay=1e-4))
 default_hooks = _base_.keep_checkpoints

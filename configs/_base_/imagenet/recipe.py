@@ -1,14 +1,15 @@
 """ImageNet-1K, 300 epochs, batch 4096, as github.com/price112/Attentive-Convolution trains AttNet-T2 (runs/T2.txt).
 
 From that file: batch, learning rate, epochs, weight decay, MixUp, CutMix, RandAugment (rand-m9-mstd0.5-inc1), random
-erasing. From the defaults of the released train.py: AdamW, warm-up from 1e-6 over 5 epochs, cosine to 1e-6 (the paper
-says 1e-5), label smoothing 0.1, repeated augmentation (timm's sampler, 3 times), EMA of 0.99995, bicubic resizing. From
-util/datasets.py: tests resize to 256 and crop 224. --color-jitter has no effect there: timm leaves it out beside
-RandAugment, and the runs without RandAugment set it to 0. The released code trains in mixed precision: --amp.
+erasing. From the defaults of the released train.py: AdamW without decay on biases and one-dimensional parameters,
+warm-up from 1e-6 over 5 epochs, cosine to 1e-6 (the paper says 1e-5), label smoothing 0.1, repeated augmentation
+(timm's sampler, 3 times), EMA of 0.99995, bicubic resizing. From util/datasets.py: tests resize to 256 and crop 224.
+--color-jitter has no effect there: timm leaves it out beside RandAugment, and the runs without RandAugment set it to 0.
+The released code trains in mixed precision: --amp.
 
-Adaptive gradient clipping of 0.01 is a default of train.py too, but the released util/engine.py does not hand it on to
-the optimizer; --cfg-options custom_hooks.1.clip=inf trains without. The paper's text mentions neither clipping nor EMA
-nor repeated augmentation.
+Adaptive gradient clipping is off: the released train.py parses 0.01, but its util/engine.py does not hand it on to the
+optimizer. --cfg-options custom_hooks.1.clip=0.01 turns it on. The paper mentions neither clipping nor EMA nor repeated
+augmentation. What differs from the released schedule and batch statistics is in docs/reproduction.md.
 
 No runs of ATConv-PVT and ATConv-Swin were released. The paper has 'identical training protocols' and 'all settings
 remain consistent', so they are trained in the same way, with the drop path of PVT and Swin.
@@ -68,5 +69,5 @@ default_hooks = dict(checkpoint=dict(max_keep_ckpts=3, save_best='accuracy/top1'
 custom_hooks = [
     # Batch statistics are averaged too, as timm does. The EMA lags by 20000 iterations, so both are evaluated.
     dict(type='EMAHook', momentum=5e-5, update_buffers=True, evaluate_on_origin=True, priority='ABOVE_NORMAL'),
-    dict(type='mmatconv.AdaptiveGradClipHook', clip=0.01),
+    dict(type='mmatconv.AdaptiveGradClipHook', clip=None),
 ]

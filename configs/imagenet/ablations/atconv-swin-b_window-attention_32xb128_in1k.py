@@ -1,4 +1,4 @@
-"""ATConv-Swin-Base with Swin's attention and patch merging, which is Swin: table II of arXiv 2510.20092."""
+"""ATConv-Swin-Base with Swin's attention and patch merging, which is Swin: tables II and III of arXiv 2510.20092."""
 
 _base_ = '../atconv-swin-b_32xb128_in1k.py'
 

@@ -51,7 +51,7 @@ class AdaptiveGradClipHook(Hook):
     parameters are needed, so FSDP and ZeRO are out.
 
     Args:
-        clip: Largest ratio of a gradient's norm to its weight's; ``float('inf')`` clips nothing. Default: 0.01.
+        clip: Largest ratio of a gradient's norm to its weight's; None clips nothing. Default: 0.01.
         eps: Least norm of a weight that counts. Default: 1e-3.
         exclude: How the names of the parameters begin that are left alone. Default: ('head.',), the classifier, as in
             the paper and in timm's 'agc' mode.
@@ -60,8 +60,8 @@ class AdaptiveGradClipHook(Hook):
         UserError: ``clip`` or ``eps`` is not positive, or ``exclude`` fits no parameter.
     """
 
-    def __init__(self, clip: float = 0.01, eps: float = 1e-3, exclude: Sequence[str] = ('head.',)) -> None:
-        if not (clip > 0 and eps > 0):
+    def __init__(self, clip: float | None = 0.01, eps: float = 1e-3, exclude: Sequence[str] = ('head.',)) -> None:
+        if not ((clip is None or clip > 0) and eps > 0):
             raise UserError(f'clip and eps of AdaptiveGradClipHook must be positive, but are {clip} and {eps}.')
         self.clip = clip
         self.eps = eps
@@ -71,6 +71,8 @@ class AdaptiveGradClipHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Attaches itself to the optimizer, or to each of several."""
+        if self.clip is None:
+            return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         named = list(model.named_parameters())
         for prefix in self.exclude:

@@ -179,10 +179,10 @@ def test_several_optimizers(model):
     assert_close(steps_of(model, before), expected)
 
 
-def test_an_infinite_clip_clips_nothing_and_no_exclusion_clips_the_head(model):
+def test_without_a_clip_nothing_is_clipped_and_no_exclusion_clips_the_head(model):
     grads, (batch,) = gradients(model)
     for options, expected in (
-        (dict(clip=float('inf')), grads),
+        (dict(clip=None), grads),
         (dict(exclude=()), {name: by_formula(p.detach(), grads[name]) for name, p in model.named_parameters()}),
     ):
         copy = Classifier().double()
