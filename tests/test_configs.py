@@ -9,10 +9,11 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
+
+from .reading import read_config
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ('mask_rcnn', 'cascade_rcnn', 'sem_fpn', 'quickstart')
@@ -49,7 +50,7 @@ def has_recipe_of_pvt(path):
 
 def load(path):
     """The config without its weights and at small size: few RoIs, segmentation not padded to 512 pixels."""
-    config = Config.fromfile(path)
+    config = read_config(path)
     config.model.backbone.init_cfg = None
     if 'size' in config.model.data_preprocessor:
         config.model.data_preprocessor.size = (64, 64)
@@ -110,7 +111,7 @@ def test_every_named_config_is_there():
 
 @pytest.mark.parametrize('path', SCHEDULES)
 def test_another_schedule_trains_the_same_model(path):
-    assert Config.fromfile(path).model == Config.fromfile(re.sub('_(ms-crop-3x|swin-1x)_', '_1x_', path)).model
+    assert read_config(path).model == read_config(re.sub('_(ms-crop-3x|swin-1x)_', '_1x_', path)).model
 
 
 @pytest.mark.parametrize('path', sorted(set(CONFIGS) - set(SCHEDULES)))
@@ -146,7 +147,7 @@ def check_decay(model, wrapper, config, everywhere):
 
 @pytest.mark.parametrize('path', CONFIGS)
 def test_file_name_says_what_is_inside(path):
-    config = Config.fromfile(path)
+    config = read_config(path)
     kind, size = kind_and_size(path)
     backbone = config.model.backbone
     assert backbone.type == BACKBONES[kind]
@@ -181,7 +182,7 @@ def type_of(name):
 
 @pytest.mark.parametrize('path', COCO)
 def test_coco_recipe(path):
-    config = Config.fromfile(path)
+    config = read_config(path)
     pvt = has_recipe_of_pvt(path)
     # PVT's code trains PVT-Large with half of the images and the rate over 1.4.
     large = pvt and kind_and_size(path)[1] == 'l'
@@ -206,7 +207,7 @@ def test_coco_recipe(path):
 
 @pytest.mark.parametrize('path', [path for path in CONFIGS if 'ade20k' in path])
 def test_ade20k_recipe(path):
-    config = Config.fromfile(path)
+    config = read_config(path)
     optimizer = config.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 2e-4, 1e-4)
     assert config.train_cfg.max_iters == 40000
@@ -248,9 +249,9 @@ def test_evaluation_on_ade20k_leaves_no_pixel_out(tmp_path):
 def test_quickstart_names_the_classes_of_the_generated_data():
     from mmatconv.datasets import CLASSES, PALETTE, SEG_CLASSES
 
-    detection = Config.fromfile('configs/quickstart/mask-rcnn_attnet-xxs_fpn_shapes.py')
+    detection = read_config('configs/quickstart/mask-rcnn_attnet-xxs_fpn_shapes.py')
     assert detection.train_dataloader.dataset.metainfo.classes == CLASSES
-    segmentation = Config.fromfile('configs/quickstart/fpn_attnet-xxs_shapes.py')
+    segmentation = read_config('configs/quickstart/fpn_attnet-xxs_shapes.py')
     assert segmentation.train_dataloader.dataset.metainfo.classes == SEG_CLASSES
     palettes = [config.train_dataloader.dataset.metainfo.palette for config in (segmentation, detection)]
     assert [tuple(colour) for colour in palettes[0]] == list(PALETTE)

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, PARAM_SCHEDULERS, DefaultScope
 
 from mmatconv.checkpoint.loading import load_pretrained
 from mmatconv.datasets.lmdb_writer import write_lmdb
+
+from .reading import read_config
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'configs' / 'imagenet').rglob('*.py'))
@@ -106,7 +107,7 @@ def test_every_config_is_in_a_table():
 
 @pytest.mark.parametrize('path', CONFIGS)
 def test_builds_and_trains_one_step(path):
-    config, name = Config.fromfile(path), name_of(path)
+    config, name = read_config(path), name_of(path)
     base = name.split('_')[0]
     parameters, drop_path, weight_decay, mixup, _ = RECIPES[base]
     model = build(config).train()
@@ -141,7 +142,7 @@ def test_attention_of_the_baselines_is_that_of_mmdet(path):
     """No count tells the heads."""
     from mmdet.models.backbones import PyramidVisionTransformer, SwinTransformer
 
-    mixer = Config.fromfile(path).model.backbone.token_mixer
+    mixer = read_config(path).model.backbone.token_mixer
     baseline = PyramidVisionTransformer if 'sra' in path else SwinTransformer
     defaults = {key: value.default for key, value in inspect.signature(baseline).parameters.items()}
     heads = [4, 8, 16, 32] if 'swin-b' in path else list(defaults['num_heads'])
@@ -162,7 +163,7 @@ def check_groups(model, wrapper, weight_decay):
 
 @pytest.mark.parametrize('path', CONFIGS)
 def test_recipe(path):
-    config = Config.fromfile(path)
+    config = read_config(path)
     _, _, _, _, erase = RECIPES[name_of(path).split('_')[0]]
     size = 384 if '384px' in path else 224
     assert config.optim_wrapper.optimizer.type == 'AdamW'
@@ -212,7 +213,7 @@ def test_recipe(path):
 
 def test_learning_rate_over_the_epochs():
     """Released: 1e-6 to 4e-3 in five epochs, then a cosine to 1e-6."""
-    config = Config.fromfile('configs/imagenet/attnet-t2_32xb128_in1k.py')
+    config = read_config('configs/imagenet/attnet-t2_32xb128_in1k.py')
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.optim_wrapper.optimizer.lr)
     length = 4
     schedulers = [
@@ -304,7 +305,7 @@ def test_checkpoint_of_a_run_loads_in_a_detector(trained):
     assert moved > 1e-3
     assert 0 < (averaged['backbone.norm.weight'] - 1).abs().max() < 1e-3 * moved
 
-    config = Config.fromfile('configs/mask_rcnn/mask-rcnn_attnet-xxs_fpn_1x_coco.py').model.backbone
+    config = read_config('configs/mask_rcnn/mask-rcnn_attnet-xxs_fpn_1x_coco.py').model.backbone
     config.init_cfg = dict(type='Pretrained', checkpoint=str(file), prefix='backbone.')
     backbone = MODELS.build(config)
     backbone.init_weights()

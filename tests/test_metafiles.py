@@ -9,27 +9,17 @@ import modelindex
 import pytest
 import torch
 import yaml
-from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from mmatconv.analysis.complexity.config_complexity import count_config
+
+from .reading import read_config
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
 INDEX = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
 MODELS_OF = {file: yaml.safe_load((ROOT / file).read_text())['Models'] for file in INDEX}
 ENTRIES = {model['Config']: model for models in MODELS_OF.values() for model in models}
-
-
-@pytest.fixture(scope='module', autouse=True)
-def read_metafiles_once():
-    """MMEngine reads all of mmdet's or mmseg's metafiles again for each of their configs that one inherits from."""
-    from mmengine.config import utils
-
-    original = utils.load
-    utils.load = functools.cache(original)
-    yield
-    utils.load = original
 
 
 @functools.cache
@@ -86,7 +76,7 @@ def test_modelindex_reads_the_files_and_has_no_complaint():
 
 @pytest.mark.parametrize('path', CONFIGS)
 def test_metadata_is_what_the_config_builds(path):
-    model, config = ENTRIES[path], Config.fromfile(path)
+    model, config = ENTRIES[path], read_config(path)
     assert model['Name'] == Path(path).stem
     metadata = model['Metadata']
     assert metadata['Parameters'] == parameters(config)
@@ -102,7 +92,7 @@ def test_flops_are_counted_as_the_paper_does(name):
     path = f'configs/imagenet/{name}_32xb128_in1k.py'
     metadata = ENTRIES[path]['Metadata']
     size = (metadata['Input Size'],) * 2
-    _, _, count = count_config(Config.fromfile(path), size, in_paper_order=True)
+    _, _, count = count_config(read_config(path), size, in_paper_order=True)
     assert round(count.flops / 1e9, 2) == metadata['FLOPs (G)']
 
 
