@@ -1,4 +1,5 @@
 # make quickstart   set up, train and evaluate Mask R-CNN with AttNet on generated data
+# make lint         set up and run ruff
 # make test         set up, lint and run the whole test suite
 # make soak         the tests that take minutes each
 # make setup        set up .venv only

@@ -46,6 +46,7 @@ setup(
         'openmmlab': OPENMMLAB,
         'safetensors': ['safetensors'],
         'lmdb': ['lmdb'],
+        'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
         'test': [
             'pytest',
             'pytest-xdist',
