@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Makes an environment in the project folder: pinned packages and mmcv with compiled ops.
-# Safe to interrupt and to call again: finished steps are skipped, and the mmcv build goes on where it stopped.
+# Safe to interrupt and to call again: finished steps are skipped, and the mmcv build continues where it stopped.
 #
 #   bash tools/setup_env.sh            the tested environment: .venv from requirements/tested.txt
 #   bash tools/setup_env.sh upstream   the original OpenMMLab packages on a CPU: .venv-upstream from requirements/upstream.txt
 #   MMATCONV_CACHE=DIR                 where mmcv is built and its wheel kept for other checkouts
+#   MAX_JOBS=1                         compilers at once; by default one for each core, as far as memory allows
 #   FORCE_CUDA=1 or 0                  compile mmcv's ops for the GPU or not; by default where torch sees one
 #   BASE_PYTHON=/usr/bin/python3.11    the interpreter the environment is made from
 set -euo pipefail
@@ -62,8 +63,6 @@ say "installing the pinned packages (about 5 GB on a machine that has none of th
 # --no-deps: the file is complete, and what it leaves out on purpose (override.in) must not come back.
 "$uv" pip install --python "$python" --no-deps --requirement "$pins"
 
-# One wheel for each combination that changes the binary.
-target=$("$python" -c 'import sys, torch; print(f"cp{sys.version_info[0]}{sys.version_info[1]}-torch{torch.__version__}")')
 case ${FORCE_CUDA:-} in
   1) gpu=gpu ;;
   0) gpu=cpu ;;
@@ -77,8 +76,45 @@ else
   unset FORCE_CUDA
   export CUDA_VISIBLE_DEVICES=  # mmcv's setup.py also asks torch for a GPU
 fi
-wheels=$cache/mmcv-$mmcv_version-$target-$gpu
+# setuptools lets CFLAGS replace the flags that Python was built with, -O3 among them, so they are named here.
+# -g0: without debug information the wheel is a tenth of the size.
+flags="$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("CFLAGS"))') -g0 ${CFLAGS:-}"
+
+# One wheel for each combination that changes the binary.
+target=$("$python" -c 'import sys, torch; print(f"cp{sys.version_info[0]}{sys.version_info[1]}-torch{torch.__version__}")')-$gpu
+wheels=$cache/mmcv-$mmcv_version-$target-$(printf "%s" "$flags ${TORCH_CUDA_ARCH_LIST:-}" | cksum | cut -d' ' -f1)
 find_wheel() { find "$wheels" -maxdepth 1 -name '*mmcv-*.whl' 2>/dev/null | head -n 1; }
+
+# Puts the sources in place, gathered into a few files unless compiling those has failed before.
+unpack() {
+  [ ! -f "$source/setup.py" ] || return 0
+  rm -rf "$source" "$wheels/unpack"
+  if [ ! -f "$wheels/sdist/complete" ]; then
+    say "fetching the mmcv $mmcv_version sources"
+    rm -rf "$wheels/sdist"
+    "$python" -m pip download --quiet --no-deps --no-build-isolation --no-binary :all: --require-hashes \
+      --requirement "$mmcv_pin" --dest "$wheels/sdist"
+    touch "$wheels/sdist/complete"
+  fi
+  mkdir "$wheels/unpack"
+  tar -xzf "$wheels"/sdist/*.tar.gz -C "$wheels/unpack" --strip-components 1
+  [ -f "$wheels/one_by_one" ] || "$python" tools/mmcv_units.py "$wheels/unpack" ${cuda_units:+--cuda}
+  mv "$wheels/unpack" "$source"
+}
+
+# One compiler for each core, as far as memory allows: each takes up to 2.2 GB.
+fitting_jobs() {
+  local cores memory
+  cores=$(nproc 2>/dev/null || echo 2)
+  memory=$(awk '/^MemAvailable/ { n = int($2 / 2.4e6); print n > 1 ? n : 1 }' /proc/meminfo 2>/dev/null || true)
+  printf '%s' $((memory && memory < cores ? memory : cores))
+}
+progress() { grep --line-buffered -E '^\[[0-9]+/[0-9]+\]|[Ee]rror:' | sed -u -E 's/^(\[[0-9]+\/[0-9]+\]).*\/([^/ ]+)\.o.*/\1 \2/' || true; }
+compile() {
+  (cd "$source" && PATH="$(dirname "$python"):$PATH" MMCV_WITH_OPS=1 CFLAGS="$flags" CXXFLAGS="$flags" \
+    MAX_JOBS=$jobs NINJA_STATUS='[%f/%t] ' "$python" setup.py --quiet bdist_wheel --dist-dir "$wheels/dist" 2>&1) \
+    | tee "$wheels/build.log" | progress
+}
 
 if [ -z "$(find_wheel)" ]; then
   mkdir -p "$wheels"
@@ -87,25 +123,24 @@ if [ -z "$(find_wheel)" ]; then
 fi
 if [ -z "$(find_wheel)" ]; then
   source=$wheels/source
-  if [ ! -f "$source/setup.py" ]; then
-    say "fetching the mmcv $mmcv_version sources"
-    rm -rf "$source" "$wheels/sdist"
-    "$python" -m pip download --quiet --no-deps --no-build-isolation --no-binary :all: --require-hashes \
-      --requirement "$mmcv_pin" --dest "$wheels/sdist"
-    mkdir -p "$wheels/unpack"
-    tar -xzf "$wheels"/sdist/*.tar.gz -C "$wheels/unpack" --strip-components 1
-    mv "$wheels/unpack" "$source"
+  # The sources of a ROCm build are translated file by file (hipify), and what a file includes is not.
+  cuda_units=
+  if [ "$gpu" = gpu ] && "$python" -c 'import sys, torch; sys.exit(torch.version.cuda is None)'; then cuda_units=1; fi
+  jobs=${MAX_JOBS:-$(fitting_jobs)}
+  trap 'die "compiling mmcv was interrupted; call again to continue"' INT
+  unpack
+  say "compiling mmcv's ops for $target, $jobs at once; [done/all] below, the log is $wheels/build.log"
+  if ! compile && [ ! -f "$wheels/one_by_one" ]; then
+    say "compiling several files of mmcv as one failed (log: $wheels/build.units.log); compiling each alone, which takes longer"
+    mv "$wheels/build.log" "$wheels/build.units.log"
+    touch "$wheels/one_by_one"
+    rm -rf "$source"
+    unpack
+    compile || true
   fi
-  # -g0: without debug information the wheel is a tenth of the size.
-  say "compiling mmcv's ops for $target ($gpu); 13 minutes on 2 cores, [done/all] below"
-  progress() { grep --line-buffered -E '^\[[0-9]+/[0-9]+\]|[Ee]rror:' | sed -u -E 's/^(\[[0-9]+\/[0-9]+\]).*\/([^/ ]+)\.o.*/\1 \2/' || true; }
-  (cd "$source" && PATH="$(dirname "$python"):$PATH" MMCV_WITH_OPS=1 CFLAGS="-g0 ${CFLAGS:-}" \
-    MAX_JOBS=${MAX_JOBS:-$(nproc)} NINJA_STATUS='[%f/%t] ' \
-    "$python" setup.py --quiet bdist_wheel --dist-dir "$wheels/dist" 2>&1) \
-    | tee "$wheels/build.log" | progress \
-    || die "compiling mmcv failed or was interrupted; call again to go on, the log is $wheels/build.log"
-  mv "$wheels"/dist/*mmcv-*.whl "$wheels/" || die "compiling mmcv made no wheel; the log is $wheels/build.log"
-  rm -rf "$source" "$wheels/dist" "$wheels/sdist"
+  trap - INT
+  mv "$wheels"/dist/*mmcv-*.whl "$wheels/" || die "compiling mmcv failed; the log is $wheels/build.log, call again to continue"
+  rm -rf "$source" "$wheels/dist" "$wheels/sdist" "$wheels/one_by_one"
 fi
 "$uv" pip install --python "$python" --no-deps "$(find_wheel)"
 "$python" -c 'import mmcv.ops' || die "the compiled mmcv does not import; remove $wheels and call again"
