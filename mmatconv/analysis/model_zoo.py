@@ -1,6 +1,7 @@
-"""The list of all configs with the paper's results and ours, from the metafiles."""
+"""The list of all configs with the paper's results and ours, and the quickstart's results, from the metafiles."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,42 @@ what the authors print (arXiv 2510.20092) in the table named; *ours* is what thi
 `tools/dist_train.sh configs/FOLDER/NAME.py GPUS`, evaluate with `tools/dist_test.sh`.
 """
 COLUMNS = ('config', 'parameters', 'table', 'paper', 'ours')
+# Between these marks in README.md and docs/*.md stands what the metafile of the quickstart says.
+QUICKSTART = 'configs/quickstart/metafile.yml'
+BLOCK = re.compile(r'(<!-- quickstart -->\n).*?(<!-- /quickstart -->)', re.DOTALL)
+
+
+def render_pages(root: Path) -> dict[Path, str]:
+    """What configs/README.md and every page with a marked block should hold, by file.
+
+    Raises:
+        UserError: A metafile is missing.
+    """
+    pages = {root / 'configs' / 'README.md': render(root)}
+    for path in (root / 'README.md', *sorted((root / 'docs').glob('*.md'))):
+        text = path.read_text() if path.exists() else ''
+        if BLOCK.search(text):
+            pages[path] = BLOCK.sub(lambda block: block[1] + _sentence(root) + block[2], text)
+    return pages
+
+
+def quickstart_results(root: Path) -> dict[str, float]:
+    """The metrics of the quickstart's models, by name: box AP, mask AP, AP50 of both, mIoU.
+
+    Raises:
+        UserError: Its metafile is missing.
+    """
+    results = [result for model in _read(root / QUICKSTART)['Models'] for result in model['Results']]
+    return {name: value for result in results for name, value in result['Metrics'].items()}
+
+
+def _sentence(root: Path) -> str:
+    results = quickstart_results(root)
+    return (
+        f'Mask R-CNN with AttNet-XXS: {results["box AP"]} box AP (AP50 {results["box AP50"]}), '
+        f'{results["mask AP"]} mask AP (AP50 {results["mask AP50"]}).\n'
+        f'SemanticFPN with AttNet-XXS: {results["mIoU"]} mIoU.\n'
+    )
 
 
 def render(root: str | os.PathLike) -> str:

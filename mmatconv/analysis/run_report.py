@@ -5,22 +5,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmatconv.engine.console.metrics import METRICS, percent
 from mmatconv.errors import UserError
-
-# The metrics worth a curve and a row, by the prefix of the evaluator that logs them.
-METRICS = {
-    'coco/bbox_mAP': 'bbox AP',
-    'coco/bbox_mAP_50': 'bbox AP50',
-    'coco/bbox_mAP_75': 'bbox AP75',
-    'coco/segm_mAP': 'segm AP',
-    'coco/segm_mAP_50': 'segm AP50',
-    'coco/segm_mAP_75': 'segm AP75',
-    'mIoU': 'mIoU',
-    'mAcc': 'mAcc',
-    'aAcc': 'aAcc',
-    'accuracy/top1': 'top-1',
-    'accuracy/top5': 'top-5',
-}
 
 
 @dataclass
@@ -80,8 +66,9 @@ def plot_run(log: RunLog, path: str | Path, title: str) -> None:
         left.plot(log.iterations, values, label=name, linewidth=2.5 if name == 'loss' else 1)
     left.set(xlabel='iteration', ylabel='loss', yscale='log', title='training loss')
     for name, points in log.metrics.items():
-        right.plot(*zip(*points), marker='o', label=METRICS[name])
-    right.set(xlabel='iteration', ylabel='score', title='validation')
+        iterations, values = zip(*points)
+        right.plot(iterations, [percent(name, value) for value in values], marker='o', label=METRICS[name])
+    right.set(xlabel='iteration', ylabel='score in percent', title='validation')
     right.set_xlim(left=0)
     right.set_ylim(bottom=0)
     for axes in (left, right):
@@ -120,17 +107,3 @@ def _read_lines(path: Path) -> list[dict]:
         elif line.strip():
             print(f"warning: line {number} of '{path}' is damaged and is left out", file=sys.stderr)
     return entries
-
-
-def contact_sheet(pictures: list[Path], path: str | Path, columns: int = 3) -> None:
-    """Put pictures of equal size side by side into one."""
-    import cv2
-    import numpy
-
-    images = [cv2.imread(str(picture)) for picture in pictures]
-    height, width = images[0].shape[:2]
-    blank = numpy.full((height, width, 3), 255, numpy.uint8)
-    images = [cv2.resize(image, (width, height)) for image in images]
-    images += [blank] * (-len(images) % columns)
-    rows = [numpy.hstack(images[i : i + columns]) for i in range(0, len(images), columns)]
-    cv2.imwrite(str(path), numpy.vstack(rows))

@@ -167,11 +167,12 @@ def _prefix_hint(own: dict[str, Tensor], state: dict[str, Tensor]) -> str | None
 def log_line(message: str) -> None:
     """Write a line to MMEngine's current log; without MMEngine, to the standard output."""
     try:
-        from mmengine.logging import print_log
+        from mmengine.logging import MMLogger
     except ImportError:
         print(message)
     else:
-        print_log(message, logger='current')
+        # Not by print_log, whose records do not say that they are ours.
+        MMLogger.get_current_instance().info(message)
 
 
 def refuse_other_sizes(backbone: nn.Module) -> None:

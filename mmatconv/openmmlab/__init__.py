@@ -30,5 +30,7 @@ In tools/ and programs that call them:
 
 Reading a checkpoint puts mmatconv's list of names in the place of torch's for as long as it takes
 (checkpoint/weights_only.py). What is registered under names of mmatconv's own (backbones, hooks, an optimizer wrapper
-and a constructor, ``lmdb://`` files) changes nothing for others and stands where it is defined.
+and a constructor, ``lmdb://`` files) changes nothing for others and stands where it is defined. While tools/train.py or
+tools/test.py runs without ``--verbose``, engine/console/console.py stands in for ``sys.stdout``, ``sys.stderr`` and
+``warnings.showwarning`` and filters what MMEngine's loggers send to the console.
 """

@@ -5,10 +5,9 @@ import subprocess
 import sys
 
 import cv2
-import numpy as np
 import pytest
 
-from mmatconv.analysis.run_report import contact_sheet, read_evaluation, read_run
+from mmatconv.analysis.run_report import read_evaluation, read_run
 from mmatconv.errors import UserError
 
 
@@ -64,25 +63,25 @@ def test_folders_without_a_run_are_named(tmp_path):
         read_evaluation(tmp_path)
 
 
-def test_contact_sheet_fills_rows(tmp_path):
-    pictures = []
-    for i in range(4):
-        pictures.append(tmp_path / f'{i}.png')
-        cv2.imwrite(str(pictures[-1]), np.full((10, 20, 3), 50 * i, np.uint8))
-    contact_sheet(pictures, tmp_path / 'sheet.png', columns=3)
-    sheet = cv2.imread(str(tmp_path / 'sheet.png'))
-    assert sheet.shape == (20, 60, 3)
-    assert [sheet[5, 10, 0], sheet[5, 50, 0], sheet[15, 10, 0], sheet[15, 50, 0]] == [0, 100, 150, 255]
-
-
 def test_command_prints_the_table_and_draws(work_dir, tmp_path):
     plot = tmp_path / 'new' / 'curves.png'
     command = [sys.executable, 'tools/analysis_tools/report_run.py', str(work_dir), '--plot', str(plot)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert 'bbox AP' in result.stdout and '0.250' in result.stdout and 'segm AP50' in result.stdout
+    assert [line.split() for line in result.stdout.splitlines()[1:]] == [
+        ['AP', 'AP50'],
+        ['box', '25.0'],
+        ['mask', '50.0'],
+    ]
     picture = cv2.imread(str(plot))
     assert picture.shape[0] > 300 and picture.std() > 10
+    pictures = tmp_path / 'pictures'
+    pictures.mkdir()
+    cv2.imwrite(str(pictures / '1.png'), picture[:100, :200])
+    sheet = ['--quiet', '--pictures', str(pictures), '--sheet', str(tmp_path / 'sheet.png'), '--headings', 'a', 'b']
+    result = subprocess.run([*command[:3], *sheet], capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, ''), result.stderr
+    assert cv2.imread(str(tmp_path / 'sheet.png')).shape[0] > 100
     result = subprocess.run([*command[:2], str(tmp_path / 'none')], capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr.startswith('error: ') and 'Traceback' not in result.stderr

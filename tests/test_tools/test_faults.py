@@ -68,7 +68,7 @@ def test_killed_while_writing_a_checkpoint(run, faulty, tmp_path):
     assert len(warnings) == 1
     assert warnings[0].startswith(f"warning: checkpoint '{last}' is truncated or damaged (")
     assert warnings[0].endswith('iter_3.pth, the newest that is whole')
-    assert 'resumed epoch: 0, iter: 3' in resumed.output
+    assert 'resumed at epoch 1/3, iteration 3/' in resumed.output
     assert not list((tmp_path / 'cut').glob('*.partial'))
 
     option = ('--cfg-options', f'randomness.seed={seed}')
@@ -158,5 +158,5 @@ def test_no_room_for_a_checkpoint(run, faulty, tmp_path):
 
     resumed = run('train.py', 'wide.py', '--work-dir', 'work', '--resume', cwd=tmp_path, **faulty())
     assert resumed.status == 0, resumed.errors
-    assert 'resumed epoch: 1, iter: 4' in resumed.output
+    assert 'resumed at epoch 1/3, iteration 4/12' in resumed.output
     assert read(tmp_path / 'work' / 'epoch_3.pth')['meta']['iter'] == 12

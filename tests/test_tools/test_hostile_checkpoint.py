@@ -47,4 +47,4 @@ def test_trust_is_loud(run, hostile, tmp_path):
     assert trace.is_dir()
     warning = f"WARNING: --trust-checkpoint: '{path}' is unpickled without restriction and may run anything"
     assert outcome.errors.count(warning) == 1
-    assert 'accuracy/top1' in outcome.output
+    assert 'top-1' in outcome.output

@@ -99,7 +99,7 @@ def test_refusals_are_one_sentence(converter, released, tmp_path):
 
 def score(outcome):
     assert outcome.status == 0, outcome.errors
-    return re.findall(r'accuracy/top1: ([\d.]+)', outcome.output)
+    return re.findall(r'top-1\n +([\d.]+)', outcome.output)
 
 
 def test_released_checkpoint_is_evaluated_as_it_is(run, released, tmp_path):

@@ -74,7 +74,7 @@ def test_one_and_two_processes_agree(run, detector, writers, tmp_path):
     assert [ranks[name] for name in (f'{log}.json', f'{log}.log', 'two.pkl')] == [{'0'}] * 3
     drawn = [ranks[f'show_two/{index:012d}.jpg'] for index in range(1, 6)]
     assert drawn == [{'0'}, {'1'}, {'0'}, {'1'}, {'0'}]
-    assert 'Distributed training: True' in both.output
+    assert 'CPU, 2 processes' in both.output
 
     scores = scores_of(detector)
     assert scores['coco/bbox_AR@1000'] > 0
@@ -129,7 +129,7 @@ def test_interrupted_training_goes_on(start, run, tmp_path):
     rest = ('--cfg-options', f'train_cfg.max_epochs={goal}', 'train_cfg.val_interval=20000')
     resumed = run('train.py', 'det.py', '--amp', '--work-dir', 'work', '--resume', *rest, cwd=tmp_path)
     assert resumed.status == 0, resumed.errors
-    assert f'resumed epoch: {meta["epoch"]}, iter: {meta["iter"]}' in resumed.output
+    assert f'resumed at epoch {meta["epoch"]}/{goal}, iteration {meta["iter"]}/' in resumed.output
     assert {line['epoch'] for line in scalars_of(tmp_path / 'work')} == {goal}
     assert all(np.isfinite(line['loss']) for line in scalars_of(tmp_path / 'work'))
     end = read(tmp_path / 'work' / f'epoch_{goal}.pth')['meta']

@@ -16,7 +16,7 @@ from mmengine import fileio
 from mmengine.dataset import BaseDataset, Compose
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from mmatconv.errors import UserError
@@ -148,7 +148,9 @@ def record_of(dataset: Any) -> Path | None:
 def _shorten(dataset: BaseDataset) -> None:
     """Leaves out the same samples in all processes, each of which has read its share of them."""
     loads = list(_loads_of(dataset.pipeline))
-    print_log(f'reading {len(dataset)} samples of {type(dataset).__name__} once, to leave damaged ones out', 'current')
+    MMLogger.get_current_instance().info(
+        f'reading {len(dataset)} samples of {type(dataset).__name__} once, to leave damaged ones out'
+    )
     share = range(get_rank(), len(dataset), get_world_size())
     damaged = [index for index in share if not _load_all(loads, dataset.get_data_info(index))]
     damaged = {index for part in all_gather_object(damaged) for index in part}

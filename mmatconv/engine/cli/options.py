@@ -16,6 +16,9 @@ from mmatconv.errors import UserError
 DISTRIBUTIONS = {'mmdet': 'onedl-mmdetection', 'mmseg': 'onedl-mmsegmentation', 'mmpretrain': 'onedl-mmpretrain'}
 VISUALIZERS = {'mmdet': 'DetLocalVisualizer', 'mmseg': 'SegLocalVisualizer', 'mmpretrain': 'UniversalVisualizer'}
 
+# Of masks and label maps in pictures; the packages' 0.8 hides the image.
+MASK_OPACITY = 0.4
+
 
 def set_work_dir(config: Config, given: str | None, config_name: str) -> None:
     """Command line before config before ``./work_dirs/<name of the config>``."""
@@ -107,6 +110,10 @@ def set_visualizer(config: Config) -> None:
         if scope not in VISUALIZERS:
             raise UserError(f"--show-dir: config '{config.filename}' of default_scope {scope!r} has no visualizer")
         config.visualizer = dict(type=VISUALIZERS[scope], name='visualizer')
+    kind = config.visualizer.type
+    name = kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
+    if name in ('DetLocalVisualizer', 'SegLocalVisualizer'):
+        config.visualizer.setdefault('alpha', MASK_OPACITY)
     # Pictures go to the folder named by the user alone, not a second time to the log.
     config.visualizer.vis_backends = [dict(type='LocalVisBackend')]
 

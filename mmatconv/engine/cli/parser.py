@@ -66,6 +66,7 @@ def _add_common(parser: Parser, checkpoint: bool = False) -> None:
         help='skip and count files that cannot be read: training takes another, evaluation leaves them out',
     )
     add_trust(parser)
+    parser.add_argument('--verbose', action='store_true', help='show on the console all that the log file gets')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
     # torch.distributed.launch, torchrun's predecessor, passes it.
     parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)

@@ -10,6 +10,7 @@ from mmengine.runner import Runner as MMEngineRunner
 from mmatconv.engine.checks.damaged_files import set_skip
 from mmatconv.engine.cli import options
 from mmatconv.engine.cli.config_file import load_config
+from mmatconv.engine.console.console import Console
 from mmatconv.engine.launch.dist_info import DistInfo, read_dist_info
 from mmatconv.engine.launch.process_group import init_process_group
 from mmatconv.openmmlab.checkpoint_loader import use_safe_loader
@@ -48,4 +49,9 @@ def join_processes(config: Config, info: DistInfo) -> None:
 
 def build_runner(config: Config, runner: type[MMEngineRunner]) -> MMEngineRunner:
     """Builds `runner`, or the class that the config names as ``runner_type``."""
-    return RUNNERS.build(config) if 'runner_type' in config else runner.from_cfg(config)
+    if 'runner_type' not in config:
+        return runner.from_cfg(config)
+    built = RUNNERS.build(config)
+    if Console.current is not None:
+        Console.current.attach(built.logger)
+    return built

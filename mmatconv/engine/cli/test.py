@@ -9,6 +9,8 @@ from mmatconv.engine.checks.output_paths import check_out_file, check_show_dir
 from mmatconv.engine.cli import options, report
 from mmatconv.engine.cli.parser import parse, test_parser
 from mmatconv.engine.cli.startup import build_runner, join_processes, read_config
+from mmatconv.engine.console.console import Console
+from mmatconv.engine.console.hook import ConsoleHook
 from mmatconv.engine.hooks.check_checkpoint import CheckpointGuardHook
 from mmatconv.engine.hooks.dump_results import dump_metric
 from mmatconv.engine.hooks.fold import FoldHook
@@ -21,12 +23,19 @@ from mmatconv.engine.runner.runner import TestRunner
 
 def test(argv: list[str] | None = None) -> int:
     """tools/test.py; returns the exit status."""
-    return report.run(lambda progress: _test(parse(test_parser(), argv), progress))
+
+    def main(progress: report.Progress) -> None:
+        args = parse(test_parser(), argv)
+        with Console(args.verbose) as console:
+            _test(args, progress, console)
+
+    return report.run(main)
 
 
-def _test(args: argparse.Namespace, progress: report.Progress) -> None:
+def _test(args: argparse.Namespace, progress: report.Progress, console: Console) -> None:
     config, info = read_config(args)
     progress.config = config
+    console.say(f'testing {args.checkpoint} with {config.filename}')
     config.load_from, config.resume = args.checkpoint, False
     if args.out:
         check_out_file(args.out)
@@ -38,6 +47,7 @@ def _test(args: argparse.Namespace, progress: report.Progress) -> None:
         check_show_dir(args.show_dir)
     join_processes(config, info)
     runner = build_runner(config, TestRunner)
+    runner.register_hook(ConsoleHook(console, 'testing', {'pictures': args.show_dir, 'predictions': args.out}))
     runner.register_hook(ImageChannelsHook())
     runner.register_hook(SkippedFilesHook())
     runner.register_hook(CheckpointGuardHook(config.load_from, exact=True))

@@ -9,6 +9,8 @@ from mmatconv.engine.checks.damaged_files import SkippedFilesHook
 from mmatconv.engine.cli import options, report
 from mmatconv.engine.cli.parser import parse, train_parser
 from mmatconv.engine.cli.startup import build_runner, join_processes, read_config
+from mmatconv.engine.console.console import Console
+from mmatconv.engine.console.hook import ConsoleHook
 from mmatconv.engine.hooks.check_checkpoint import CheckpointGuardHook
 from mmatconv.engine.hooks.image_channels import ImageChannelsHook
 from mmatconv.engine.hooks.nonfinite import NonFiniteLossHook
@@ -18,12 +20,19 @@ from mmatconv.engine.runner.runner import Runner
 
 def train(argv: list[str] | None = None) -> int:
     """tools/train.py; returns the exit status."""
-    return report.run(lambda progress: _train(parse(train_parser(), argv), progress))
+
+    def main(progress: report.Progress) -> None:
+        args = parse(train_parser(), argv)
+        with Console(args.verbose) as console:
+            _train(args, progress, console)
+
+    return report.run(main)
 
 
-def _train(args: argparse.Namespace, progress: report.Progress) -> None:
+def _train(args: argparse.Namespace, progress: report.Progress, console: Console) -> None:
     config, info = read_config(args)
     progress.config = config
+    console.say(f'training {config.filename}')
     if args.resume:
         options.set_resume(config, args.resume)
     if args.auto_scale_lr:
@@ -33,6 +42,7 @@ def _train(args: argparse.Namespace, progress: report.Progress) -> None:
     progress.training_dir = config.work_dir
     join_processes(config, info)
     runner = build_runner(config, Runner)
+    runner.register_hook(ConsoleHook(console, 'training'))
     runner.register_hook(ImageChannelsHook())
     runner.register_hook(SkippedFilesHook())
     _guard_loss(runner, args.nan)

@@ -15,6 +15,9 @@ from mmatconv.engine.hooks.one_writer import OwnSamples
 from mmatconv.errors import UserError
 from mmatconv.openmmlab.visualizer import every_process_draws
 
+# Boxes and masks below it are not drawn.
+SCORE_THRESHOLD = 0.3
+
 
 class ShowDirHook(Hook):
     """Writes a picture of every test image, the prediction beside the ground truth where the pipeline loads one.
@@ -75,4 +78,5 @@ def _draw(visualizer: Any, name: str, image: np.ndarray, sample: BaseDataElement
     if hasattr(visualizer, 'visualize_cls'):
         visualizer.visualize_cls(image, sample, name=name, out_file=file)
     else:
-        visualizer.add_datasample(name, image, data_sample=sample, out_file=file)
+        threshold = dict(pred_score_thr=SCORE_THRESHOLD) if 'pred_instances' in sample else {}
+        visualizer.add_datasample(name, image, data_sample=sample, out_file=file, **threshold)

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from mmatconv.backbones.base import Backbone
 from mmatconv.checkpoint.loading import refuse_other_sizes
 from mmatconv.engine.checks.damaged_files import check_skip, guard
+from mmatconv.engine.console.console import Console
 from mmatconv.engine.hooks.one_writer import MainProcessLoggerHook
 from mmatconv.engine.hooks.safe_checkpoint import SafeCheckpointHook
 from mmatconv.engine.hooks.sync_statistics import SyncStatisticsHook
@@ -123,6 +124,8 @@ class Runner(MMEngineRunner):
         for handler in logger.handlers:
             if isinstance(handler, logging.FileHandler):
                 handler.handleError = _raise_again
+        if Console.current is not None:
+            Console.current.attach(logger)
         return logger
 
     def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:

@@ -1,0 +1,1 @@
+"""What the tools show on the console; everything else goes to the log file."""
