@@ -29,5 +29,4 @@ cat <<EOF
 Done in $((SECONDS - started)) s.
   $out/predictions.png   ground truth and predictions, one by one in $out/predictions/
   $out/curves.png        loss and AP
-  $checkpoint   the checkpoint
 EOF

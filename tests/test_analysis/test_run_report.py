@@ -68,8 +68,8 @@ def test_command_prints_the_table_and_draws(work_dir, tmp_path):
     command = [sys.executable, 'tools/analysis_tools/report_run.py', str(work_dir), '--plot', str(plot)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert [line.split() for line in result.stdout.splitlines()[1:]] == [
-        ['AP', 'AP50'],
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        [work_dir.name, 'AP', 'AP50'],
         ['box', '25.0'],
         ['mask', '50.0'],
     ]

@@ -93,12 +93,12 @@ def test_a_terminal_has_one_line_of_progress_and_a_log_one_now_and_then(monkeypa
 
 def test_scores_are_printed_as_in_papers():
     coco = {'coco/bbox_mAP': 0.7024, 'coco/bbox_mAP_s': -1.0, 'coco/segm_mAP': 0.65, 'time': 1.0, 'other/f1': 0.123456}
-    assert [line.split() for line in table(coco).splitlines()] == [
-        ['AP', 'APs'], ['box', '70.2', '-'], ['mask', '65.0'], ['other/f1', '0.1235'],
+    assert [line.split() for line in table(coco, 'scores').splitlines()] == [
+        ['scores', 'AP', 'APs'], ['box', '70.2', '-'], ['mask', '65.0'], ['other/f1', '0.1235'],
     ]  # fmt: skip
     assert headline(coco) == 'box AP 70.2'
-    assert [line.split() for line in table({'mIoU': 73.8, 'aAcc': 91.25}).splitlines()] == [
-        ['mIoU', 'aAcc'],
+    assert [line.split() for line in table({'mIoU': 73.8, 'aAcc': 91.25}, 'x').splitlines()] == [
+        ['x', 'mIoU', 'aAcc'],
         ['73.8', '91.2'],
     ]
     assert headline({'accuracy/top1': 81.0}) == 'top-1 81.0' and headline({'loss': 1.0}) == ''

@@ -50,7 +50,7 @@ def report(args: argparse.Namespace) -> None:
             raise UserError(f"--pictures '{args.pictures}' holds no pictures; run tools/test.py --show-dir first.")
         contact_sheet(pictures[:PICTURES], args.sheet, tuple(args.headings), caption(metrics))
     if not args.quiet:
-        print(f'{args.work_dir}\n{table(metrics)}')
+        print(table(metrics, Path(args.work_dir).name))
 
 
 def caption(metrics: dict[str, float]) -> str:

@@ -26,7 +26,7 @@ HOUSEKEEPING = re.compile(
     re.IGNORECASE,
 )
 # Where a log is read instead of a terminal watched: seconds between two lines of progress.
-LINE_SECONDS = 30
+LINE_SECONDS = 60
 # On a terminal, where the line is replaced.
 REDRAW_SECONDS = 0.5
 

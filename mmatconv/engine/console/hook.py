@@ -69,7 +69,7 @@ class ConsoleHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Shows the scores of a validation."""
         self.score = headline(metrics or {})
-        self._scores(f'validation after {_position(runner, runner.iter)}', metrics)
+        self._scores(f'validation, {_position(runner, runner.iter)}', metrics)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Shows the scores of a test."""
@@ -96,7 +96,7 @@ class ConsoleHook(Hook):
 
     def _scores(self, title: str, metrics: dict[str, float] | None) -> None:
         if metrics:
-            self.console.say(f'{title}\n{table(metrics)}')
+            self.console.say(table(metrics, title))
 
 
 def _model(model: torch.nn.Module) -> str:

@@ -33,18 +33,20 @@ def headline(metrics: Mapping[str, Any]) -> str:
     return next((f'{label} {number(name, metrics[name])}' for name, label in METRICS.items() if name in metrics), '')
 
 
-def table(metrics: Mapping[str, Any]) -> str:
+def table(metrics: Mapping[str, Any], title: str) -> str:
     """The scores of an evaluation as a table with a row for boxes and one for masks, and a line for any other metric.
 
     Args:
         metrics: Values by logged name, as MMEngine's evaluators return them; those that are not numbers are left out.
+        title: Stands in the first line, beside the names of the scores.
     """
     known = {name: _KNOWN[name] for name in _KNOWN if name in metrics}
     labels = list(dict.fromkeys(label for _, label in known.values()))
-    lines = [f'  {"":<6}' + ''.join(f'{label:>7}' for label in labels)] if labels else []
+    width = max(24, len(title))
+    lines = [f'{title:<{width}}' + ''.join(f'{label:>7}' for label in labels)]
     for kind in dict.fromkeys(kind for kind, _ in known.values()):
         cells = {label: number(name, metrics[name]) for name, (owner, label) in known.items() if owner == kind}
-        lines.append(f'  {kind:<6}' + ''.join(f'{cells.get(label, ""):>7}' for label in labels))
+        lines.append(f'  {kind:<{width - 2}}' + ''.join(f'{cells.get(label, ""):>7}' for label in labels))
     for name, value in metrics.items():
         if name not in known and name not in ('time', 'data_time') and isinstance(value, int | float):
             lines.append(f'  {name} {value:.4g}')
