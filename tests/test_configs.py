@@ -234,6 +234,8 @@ def test_evaluation_on_ade20k_leaves_no_pixel_out(tmp_path):
     cv2.imwrite(str(tmp_path / 'labels.png'), picture[..., 0] % 151)
     config = load('configs/sem_fpn/fpn_pvt-t_8xb4-40k_ade20k-512x512.py')
     config.model.backbone.num_layers = [1, 1, 1, 1]
+    config.model.neck.out_channels = 16
+    config.model.decode_head.update(in_channels=[16] * 4, channels=16)
     with DefaultScope.overwrite_default_scope('mmseg'):
         model = build(config).eval()
         steps = Compose([TRANSFORMS.build(step) for step in config.test_dataloader.dataset.pipeline])
