@@ -22,7 +22,8 @@ DEPRECATIONS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, Im
 HOUSEKEEPING = re.compile(
     r'deprecat|not installed|could not import|is skipped since|is duplicate|prefix is not set|has no metainfo'
     r'|more than once|save_param_scheduler|reach the end of the dataloader|cannot be copied|is not HistoryBuffer'
-    r'|is ambiguous|non-?writable|out of bounds, the drawn|should not accept any other arguments',
+    r'|is ambiguous|non-?writable|out of bounds, the drawn|should not accept any other arguments'
+    r'|will be force set to|environment variable for each process',
     re.IGNORECASE,
 )
 # Where a log is read instead of a terminal watched: seconds between two lines of progress.
