@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmatconv.engine.cli import report
+from mmatconv.engine.cli.convert_dataset import show_progress
 from mmatconv.engine.cli.parser import Parser
 from mmatconv.errors import UserError
 
@@ -56,16 +57,6 @@ def run(arguments: list[str] | None, progress: report.Progress) -> None:
         args.preview.parent.mkdir(parents=True, exist_ok=True)
         args.preview.write_bytes(cv2.imencode('.png', preview(args.root))[1].tobytes())
         print(f"preview: '{args.preview}'")
-
-
-def show_progress(split: str, done: int, total: int) -> None:
-    """A bar on a terminal, redrawn in place; one line for each split where the output goes to a file or a pipe."""
-    if sys.stdout.isatty():
-        filled = 30 * done // total
-        end = '\n' if done == total else ''
-        print(f'\r{split:>5} [{"#" * filled}{"." * (30 - filled)}] {done}/{total}', end=end, flush=True)
-    elif done == total:
-        print(f'{split}: {total} images', flush=True)
 
 
 if __name__ == '__main__':
