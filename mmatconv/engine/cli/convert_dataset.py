@@ -13,9 +13,7 @@ def convert_dataset(name: str, doc: str, argv: list[str] | None = None) -> int:
     """A tool that writes the data set ``name`` with ``mmatconv.datasets.NAME.convert_NAME``; returns the exit status."""
 
     def main(progress: report.Progress) -> None:
-        parser = Parser(
-            f'convert_{name}.py', description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        parser = Parser(f'convert_{name}.py', description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument('source', type=Path, help='folder as it was downloaded')
         parser.add_argument('target', type=Path, help='folder to write; must not exist or be empty')
         args = parser.parse_args(argv)
