@@ -10,7 +10,7 @@ from mmatconv.engine.cli.parser import Parser
 
 
 def convert_dataset(name: str, doc: str, argv: list[str] | None = None) -> int:
-    """A tool that writes the data set ``name`` with ``mmatconv.datasets.NAME.convert_NAME``; returns the exit status."""
+    """A tool that writes a data set with ``mmatconv.datasets.NAME.convert_NAME``; returns the exit status."""
 
     def main(progress: report.Progress) -> None:
         parser = Parser(f'convert_{name}.py', description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
