@@ -9,6 +9,8 @@ from unittest import mock
 
 from mmengine.config import Config, utils
 
+import mmatconv  # noqa: F401  'mmseg::' is found once it is imported
+
 _load_once = functools.cache(utils.load)
 
 
