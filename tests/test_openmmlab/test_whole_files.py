@@ -44,6 +44,7 @@ def test_writers_that_overlap(whole_files, tmp_path, monkeypatch):
 @pytest.mark.parametrize('name', ['config.py', 'config.json', 'predictions.pkl'])
 def test_a_write_that_fails_leaves_the_file_before_it(whole_files, tmp_path, monkeypatch, name):
     file = tmp_path / 'new' / name
+    file.parent.mkdir()
     config = Config(dict(a=1))
     write = (lambda: mmengine.dump([1], file)) if name.endswith('pkl') else (lambda: config.dump(file))
     write()

@@ -67,7 +67,7 @@ def test_killed_while_writing_a_checkpoint(run, faulty, tmp_path):
     warnings = [line for line in resumed.output.splitlines() if line.startswith('warning: ')]
     assert len(warnings) == 1
     assert warnings[0].startswith(f"warning: checkpoint '{last}' is truncated or damaged (")
-    assert warnings[0].endswith('iter_3.pth, the newest that is whole')
+    assert warnings[0].endswith('iter_3.pth, the newest intact one')
     assert 'resumed at epoch 1/3, iteration 3/' in resumed.output
     assert not list((tmp_path / 'cut').glob('*.partial'))
 

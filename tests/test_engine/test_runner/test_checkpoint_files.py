@@ -46,7 +46,7 @@ def test_a_damaged_one_is_passed_over(tmp_path, capsys):
     assert newest_usable(str(tmp_path))[0] == two
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"warning: checkpoint '{three}' is truncated or damaged (")
-    assert line.endswith(f'; going on from {two}, the newest that is whole')
+    assert line.endswith(f'; resuming from {two}, the newest intact one')
 
 
 @pytest.mark.parametrize('pointer', [None, '', '/gone/epoch_3.pth', '\0'])
