@@ -10,6 +10,8 @@ import runpy
 import sys
 from pathlib import Path
 
+import torch
+
 PRELOADED = ['mmengine.runner', 'mmcv.ops', 'mmcv.transforms', 'imgaug', 'torchvision', 'matplotlib.pyplot']
 
 
@@ -45,6 +47,9 @@ def _be_the_tool(script: str, arguments: list[str], cwd: str, environment: dict[
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    if 'OMP_NUM_THREADS' in environment:
+        # OpenMP read the variable of the server when that imported torch.
+        torch.set_num_threads(int(environment['OMP_NUM_THREADS']))
     sys.argv = [script, *arguments]
     sys.path = [str(Path(script).parent), *environment['PYTHONPATH'].split(os.pathsep), *sys.path]
     try:
