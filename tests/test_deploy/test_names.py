@@ -127,7 +127,7 @@ def test_released_checkpoint_in_init_cfg(tmp_path, safe_loader):
 
 def test_reading_says_that_names_are_the_released_ones(tmp_path, safe_loader, released, monkeypatch):
     lines = []
-    monkeypatch.setattr('mmengine.logging.print_log', lambda message, logger: lines.append(message))
+    monkeypatch.setattr('mmatconv.openmmlab.checkpoint_loader.log_line', lines.append)
     path = saved(tmp_path, {'model': released})
     checkpoint = CheckpointLoader.load_checkpoint(str(path), logger='silent')
     assert set(checkpoint['state_dict']) == {to_classifier(name) for name in released}
