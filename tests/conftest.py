@@ -17,9 +17,16 @@ def in_project_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-@pytest.fixture(autouse=True)
-def small_maps_as_large_ones(monkeypatch):
-    """Tests have small maps and compute by the ways of large ones; where both are tested, this is given parameters."""
+@pytest.fixture
+def large_maps(monkeypatch):
+    """The small maps of a test are computed as large ones are: the sizes from which that is faster are set to 0."""
     monkeypatch.setattr('mmatconv.ops.cpu.linear.FEWEST_PRODUCTS', 0)
     monkeypatch.setattr('mmatconv.layers.context_pool.FEW_ELEMENTS', 0)
     monkeypatch.setattr('mmatconv.ops.dynamic_conv.grouped.TINY_MAP', 0)
+
+
+@pytest.fixture(params=['small', 'large'])
+def small_and_large_maps(request):
+    """The test runs with the sizes that ship, and as for ``large_maps``."""
+    if request.param == 'large':
+        request.getfixturevalue('large_maps')

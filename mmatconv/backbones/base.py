@@ -15,19 +15,19 @@ from mmatconv.backbones.token_mixers import build_token_mixer
 from mmatconv.checkpoint.loading import load_pretrained
 from mmatconv.errors import UserError
 from mmatconv.layers import LayerNorm2d, initialize
-from mmatconv.layers.padding_mask import ValidArea, find_valid_area
-from mmatconv.openmmlab.padding_guard import guard_detectors, set_current_area
+from mmatconv.layers.padding_mask import PaddingMask, find_padding
+from mmatconv.openmmlab.padding_guard import guard_detectors, set_current_mask
 from mmatconv.openmmlab.roi_align import guard_roi_align
-from mmatconv.ops.dynamic_conv.grouped import is_channels_last
+from mmatconv.ops.memory_format import is_channels_last
 
 MIN_INPUT_SIZE = 32
 
 
-def mean_of_positions(x: Tensor, area: ValidArea | None) -> Tensor:
+def mean_of_positions(x: Tensor, padding_mask: PaddingMask | None) -> Tensor:
     """The mean over the valid positions: (B, C, H, W) -> (B, C)."""
-    if area is None:
+    if padding_mask is None:
         return x.mean(dim=(2, 3))
-    return area.zero(x).sum(dim=(2, 3)) / area.sizes.prod(1)[:, None]
+    return padding_mask.zero_padding(x).sum(dim=(2, 3)) / padding_mask.sizes.prod(1)[:, None]
 
 
 class Backbone(BaseModule):
@@ -157,9 +157,9 @@ class Backbone(BaseModule):
         """The norm of the classification form."""
         raise NotImplementedError
 
-    def pool(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
+    def pool(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Tensor:
         """The classification form's output: (B, C, H, W) -> (B, C)."""
-        return self.norm(mean_of_positions(x, area))
+        return self.norm(mean_of_positions(x, padding_mask))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of the stages in ``out_indices``.
@@ -178,40 +178,40 @@ class Backbone(BaseModule):
         # the format they came with, since not every op behind a backbone reads both (roi_align_guard.py).
         memory_format = torch.channels_last if is_channels_last(x) else torch.contiguous_format
         x = x.contiguous(memory_format=torch.channels_last)
-        area = self._find_valid_area(x)
+        padding_mask = self._find_padding(x)
         outputs = []
         for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages)):
-            if area is None:
+            if padding_mask is None:
                 x = downsample(x)
             else:
-                x = downsample(x, area) if i == 0 else downsample(area.zero(x))
-                area = area.shrink(4 if i == 0 else 2)
+                x = downsample(x, padding_mask) if i == 0 else downsample(padding_mask.zero_padding(x))
+                padding_mask = padding_mask.downsample(4 if i == 0 else 2)
             for block in stage:
-                recompute = self.with_cp and x.requires_grad
-                x = checkpoint(block, x, area, use_reentrant=False) if recompute else block(x, area)
+                recompute = self.with_cp and torch.is_grad_enabled()
+                x = checkpoint(block, x, padding_mask, use_reentrant=False) if recompute else block(x, padding_mask)
             if i not in self.out_indices:
                 continue
             if self.gap_before_final_norm:
-                outputs.append(self.pool(x, area))
+                outputs.append(self.pool(x, padding_mask))
             else:
                 output = self.out_norms[str(i)](x) if self.out_norms else x
-                output = output if area is None else area.zero(output)
+                output = output if padding_mask is None else padding_mask.zero_padding(output)
                 outputs.append(output.contiguous(memory_format=memory_format))
         return tuple(outputs)
 
-    def _find_valid_area(self, images: Tensor) -> ValidArea | None:
+    def _find_padding(self, images: Tensor) -> PaddingMask | None:
         if not self.mask_padding:
             return None
-        area = find_valid_area(images)
-        set_current_area(area)
-        return area
+        padding_mask = find_padding(images)
+        set_current_mask(padding_mask)
+        return padding_mask
 
     def _check_mixers(self) -> None:
         for mixer in (block.token_mixer for stage in self.stages for block in stage):
-            if 'area' not in inspect.signature(mixer.forward).parameters:
+            if 'padding_mask' not in inspect.signature(mixer.forward).parameters:
                 raise UserError(
                     f'mask_padding needs token mixers that leave padding out, and {type(mixer).__name__} does not; use '
-                    "ATConv, Conv or DepthwiseConv, or give its forward a second argument 'area'."
+                    "ATConv, Conv or DepthwiseConv, or give its forward a second argument 'padding_mask'."
                 )
 
     def _check_input(self, x: Tensor) -> None:

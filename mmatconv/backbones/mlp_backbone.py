@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from mmatconv.backbones.base import Backbone, mean_of_positions
 from mmatconv.layers import MLP, Block, LayerNorm2d
-from mmatconv.layers.padding_mask import ValidArea
+from mmatconv.layers.padding_mask import PaddingMask
 
 
 class MLPBackbone(Backbone):
@@ -28,5 +28,5 @@ class MLPBackbone(Backbone):
     def make_final_norm(self, dim: int) -> nn.Module:
         return LayerNorm2d(dim, eps=self.norm_eps)
 
-    def pool(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
-        return mean_of_positions(self.norm(x), area)
+    def pool(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Tensor:
+        return mean_of_positions(self.norm(x), padding_mask)

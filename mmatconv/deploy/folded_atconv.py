@@ -38,8 +38,10 @@ class FoldedATConv(ATConv):
             kernels, mean = kernels.to(self.difference.dtype), mean.to(self.difference.dtype)
         return torch.addcmul(kernels, mean, self.difference)
 
-    def modulation(self) -> tuple[Tensor, Tensor | None, Tensor, bool]:
-        """The generator without its last output: the kernel that has all positions takes their mean itself."""
+    def generator_arguments(self) -> tuple[Tensor, Tensor | None, Tensor, bool] | None:
+        """As ATConv's, without the last output of ``kernel_gen``: the fused kernel takes the mean itself."""
+        if type(self).modulate is not FoldedATConv.modulate or not self._generator_is_plain():
+            return None
         weight, bias = self.kernel_gen.weight[:-1], self.kernel_gen.bias
         return weight, None if bias is None else bias[:-1], self.difference.flatten(), False
 

@@ -4,19 +4,22 @@ The parameter names are those of the released code (github.com/price112/Attentiv
 Copyright (c) 2025 price112), so that its weights load unchanged.
 """
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
 from mmatconv.errors import UserError
 from mmatconv.layers.checks import check_kernel_size
 from mmatconv.layers.context_pool import CONTEXT_POOLS
-from mmatconv.layers.padding_mask import ValidArea
+from mmatconv.layers.padding_mask import PaddingMask
+from mmatconv.layers.plain import is_plain
 from mmatconv.layers.pointwise import PointwiseConv
 from mmatconv.ops import dynamic_depthwise_conv2d
 from mmatconv.ops.autocast import outside_autocast
-from mmatconv.ops.context_to_kernel.custom_operator import generate_kernels
+from mmatconv.ops.context_to_kernel.function import context_pool, generate_kernels
 from mmatconv.ops.memory_format import nearest_format
-from mmatconv.ops.paths import takes_triton
+from mmatconv.ops.paths import choose, takes_triton
 
 
 class ATConv(nn.Module):
@@ -59,46 +62,68 @@ class ATConv(nn.Module):
         self.proj = PointwiseConv(dim, dim, bias=bias)
         self.difference_control = nn.Parameter(torch.zeros(dim))
 
-    def generate_kernels(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
-        """The kernels a map asks for: C2K and DKM.
+    def generate_kernels(self, x: Tensor, padding_mask: PaddingMask | None = None, path: str | None = None) -> Tensor:
+        """The kernels that a map generates: C2K and DKM.
 
         Args:
             x: (B, C, H, W).
-            area: Where the map is valid, if not everywhere. Default: None.
+            padding_mask: What of the map is padding. Default: None, nothing.
+            path: As for ``dynamic_depthwise_conv2d``. Default: None.
 
         Returns:
             (B, C, K, K).
         """
-        pool = CONTEXT_POOLS[self.context_pool]
-        if takes_triton(x) and (modulation := self.modulation()) is not None:
-            context = self.kernel_proj(pool(x, self.kernel_size, area).unsqueeze(-1)).squeeze(-1)
-            channels_last = nearest_format(x) == torch.channels_last
-            return generate_kernels(context, *modulation, self.kernel_size, channels_last)
-        # In the parameters' dtype under autocast too: statistics of a map, and the sum of its pixels' gradients.
-        with outside_autocast(x):
-            context = pool(x.to(self.kernel_proj.weight.dtype), self.kernel_size, area)
+        path, size = choose(x, path), self.kernel_size
+        on_triton = takes_triton(path)
+        generator = self.generator_arguments() if on_triton else None
+        with outside_autocast(x) if generator is None else nullcontext():
+            if generator is None:
+                # In the parameters' dtype under autocast too: statistics of a map, and sums of its pixels' gradients.
+                x = x.to(_dtype_of(self.kernel_proj))
+            if on_triton and padding_mask is None:
+                context = context_pool(x, size, self.context_pool == 'grid', path)
+            else:
+                context = CONTEXT_POOLS[self.context_pool](x, size, padding_mask)
             context = self.kernel_proj(context.unsqueeze(-1)).squeeze(-1)
+            if generator is not None:
+                return generate_kernels(context, *generator, size, nearest_format(x) == torch.channels_last, path)
             kernels = self.modulate(self.kernel_gen(self.kernel_act(context)))
-        return kernels.unflatten(2, (self.kernel_size, self.kernel_size))
+        return kernels.unflatten(2, (size, size))
 
     def modulate(self, kernels: Tensor) -> Tensor:
         """(B, C, K * K) -> (B, C, K * K), differential kernel modulation (DKM)."""
         difference = torch.sigmoid(self.difference_control)[:, None]
         return kernels - difference * kernels.mean(dim=2, keepdim=True)
 
-    def modulation(self) -> tuple[Tensor, Tensor | None, Tensor, bool] | None:
-        """``kernel_gen`` and :meth:`modulate` as arguments of ``generate_kernels``; None for other modulations."""
+    def generator_arguments(self) -> tuple[Tensor, Tensor | None, Tensor, bool] | None:
+        """What ``ops.context_to_kernel.generate_kernels`` needs to stand for ``kernel_act``, ``kernel_gen`` and
+        :meth:`modulate`; None where it cannot, because one of them is not plain.
+        """
+        if type(self).modulate is not ATConv.modulate or not self._generator_is_plain():
+            return None
         return self.kernel_gen.weight, self.kernel_gen.bias, self.difference_control, True
 
-    def forward(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W), in ``area`` as for a map without the padding around it."""
-        kernels = self.generate_kernels(x, area)
+    def _generator_is_plain(self) -> bool:
+        return is_plain(self.kernel_gen, nn.Linear) and is_plain(self.kernel_act, nn.GELU)
+
+    def forward(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W), computed as if each image had no padding around it."""
+        path = choose(x)
+        kernels = self.generate_kernels(x, padding_mask, path)
         value = self.x_proj(x)
-        if area is not None:
-            value = area.zero(value, inplace=value is not x)
+        if padding_mask is not None:
+            value = padding_mask.zero_padding(value, inplace=is_plain(self.x_proj, PointwiseConv))
         if kernels.dtype != value.dtype:
             kernels = kernels.to(value.dtype)
-        return self.proj(dynamic_depthwise_conv2d(value, kernels))
+        return self.proj(dynamic_depthwise_conv2d(value, kernels, path))
 
     def extra_repr(self) -> str:
         return f'dim={self.dim}, kernel_size={self.kernel_size}, context_pool={self.context_pool!r}'
+
+
+def _dtype_of(layer: nn.Module) -> torch.dtype:
+    """The dtype of a layer's parameters, which a wrapper may hold deeper inside."""
+    weight = getattr(layer, 'weight', None)
+    if not isinstance(weight, Tensor):
+        weight = next(layer.parameters(), None)
+    return torch.float32 if weight is None else weight.dtype

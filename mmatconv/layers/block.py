@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from mmatconv.layers.norms import LayerNorm2d
-from mmatconv.layers.padding_mask import ValidArea
+from mmatconv.layers.padding_mask import PaddingMask
+from mmatconv.layers.plain import is_plain
 
 
 class LayerScale(nn.Module):
@@ -21,7 +22,8 @@ class LayerScale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        return x * self.gamma[:, None, None]
+        # In the dtype of x under autocast too, as in the fused form in Block.
+        return x * self.gamma[:, None, None].to(x.dtype)
 
 
 class DropPath(nn.Module):
@@ -36,7 +38,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def factor(self, x: Tensor) -> Tensor | None:
-        """What samples of (B, C, H, W) are multiplied by, (B, 1, 1, 1), or None where that is one for all."""
+        """The factor (B, 1, 1, 1) of each sample of (B, C, H, W), or None where it is 1 for all."""
         if not self.training or self.rate == 0:
             return None
         keep = 1 - self.rate
@@ -81,16 +83,19 @@ class Block(nn.Module):
         self.layer_scale_2 = LayerScale(dim) if layer_scale else nn.Identity()
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W); with an ``area`` both mixers get it as their second argument."""
-        where = () if area is None else (area,)
-        x = self._add(x, self.token_mixer(self.norm_1(x), *where), self.layer_scale_1)
-        return self._add(x, self.channel_mixer(self.norm_2(x), *where), self.layer_scale_2)
+    def forward(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W); a ``padding_mask`` is passed to both mixers as second argument."""
+        mask = () if padding_mask is None else (padding_mask,)
+        x = self._add(x, self.token_mixer(self.norm_1(x), *mask), self.layer_scale_1)
+        return self._add(x, self.channel_mixer(self.norm_2(x), *mask), self.layer_scale_2)
 
     def _add(self, x: Tensor, branch: Tensor, layer_scale: nn.Module) -> Tensor:
-        """``x + drop_path(layer_scale(branch))`` in one pass over the maps."""
+        """``x + drop_path(layer_scale(branch))``, in one pass over the maps where both layers are plain."""
+        scaled = is_plain(layer_scale, LayerScale)
+        if not (scaled or is_plain(layer_scale, nn.Identity)) or not is_plain(self.drop_path, DropPath):
+            return x + self.drop_path(layer_scale(branch))
         factor = self.drop_path.factor(branch)
-        if isinstance(layer_scale, LayerScale):
+        if scaled:
             gamma = layer_scale.gamma[:, None, None]
             factor = gamma if factor is None else factor * gamma
         if factor is None:

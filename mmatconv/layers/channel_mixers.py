@@ -4,14 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from mmatconv.layers.norms import RMSNorm2d
-from mmatconv.layers.padding_mask import ValidArea
+from mmatconv.layers.padding_mask import PaddingMask
+from mmatconv.layers.plain import is_plain
 from mmatconv.layers.pointwise import PointwiseConv
-from mmatconv.ops.cpu.linear import linear, uses_onednn
-from mmatconv.ops.cpu.rms_linear import rms_linear
-from mmatconv.ops.cpu.tiles import conv_glu_bands, mlp_bands
-from mmatconv.ops.glu.custom_operator import gelu_mul_scale
-from mmatconv.ops.glu.gelu_mul import gelu_mul
-from mmatconv.ops.paths import takes_triton
+from mmatconv.ops.glu.gelu_mul import gelu_mul, gelu_mul_scale
+from mmatconv.ops.paths import choose, takes_triton
+from mmatconv.ops.products import computes_in_tiles, conv_glu_in_tiles, linear, mlp_in_tiles, rms_linear
 from mmatconv.ops.tracing import is_traced
 
 
@@ -31,44 +29,51 @@ class ConvGLU(nn.Module):
         self.norm_layer = RMSNorm2d(hidden) if norm else nn.Identity()
         self.fc2 = PointwiseConv(hidden, dim)
 
-    def forward(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W), in ``area`` as for a map without the padding around it."""
-        if not x.is_contiguous(memory_format=torch.channels_last):
+    def forward(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W), computed as if each image had no padding around it."""
+        path = choose(x)
+        normalised = is_plain(self.norm_layer, RMSNorm2d)
+        fused = (
+            x.is_contiguous(memory_format=torch.channels_last)
+            and is_plain(self.fc1, PointwiseConv)
+            and is_plain(self.fc2, PointwiseConv)
+            and (normalised or is_plain(self.norm_layer, nn.Identity))
+        )
+        if not fused:
             gate, value = self.fc1(x).chunk(2, dim=1)
-            gate = gate if area is None else area.zero(gate)
-            return self.fc2(self.norm_layer(gelu_mul(self.dwconv(gate), value)))
+            gate = gate if padding_mask is None else padding_mask.zero_padding(gate)
+            return self.fc2(self.norm_layer(gelu_mul(self.dwconv(gate), value, path)))
         pixels = x.permute(0, 2, 3, 1)
-        if uses_onednn(x) and not torch.is_grad_enabled():
-            norm = (self.norm_layer.weight, self.norm_layer.eps) if isinstance(self.norm_layer, RMSNorm2d) else None
-            pixels = conv_glu_bands(
+        if computes_in_tiles(x) and is_plain(self.dwconv, nn.Conv2d):
+            pixels = conv_glu_in_tiles(
                 pixels,
                 (self.fc1.matrix, self.fc1.bias),
                 (self.dwconv.weight, self.dwconv.bias),
                 (self.fc2.matrix, self.fc2.bias),
-                norm,
-                area and area.listed,
+                (self.norm_layer.weight, self.norm_layer.eps) if normalised else None,
+                padding_mask and padding_mask.side_lengths,
             )
         else:
-            pixels = self._mix(pixels, area)
+            pixels = self._mix(pixels, padding_mask, normalised, path)
         return pixels.permute(0, 3, 1, 2)
 
-    def _mix(self, pixels: Tensor, area: ValidArea | None) -> Tensor:
+    def _mix(self, pixels: Tensor, padding_mask: PaddingMask | None, normalised: bool, path: str) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         # Two products instead of one and a split: halves of a channels_last map would be copied.
         (gate_weight, value_weight), (gate_bias, value_bias) = self.fc1.matrix.chunk(2), self.fc1.bias.chunk(2)
         gate = linear(pixels, gate_weight, gate_bias).permute(0, 3, 1, 2)
-        if area is not None:
-            gate = area.zero(gate, inplace=True)
+        if padding_mask is not None:
+            gate = padding_mask.zero_padding(gate, inplace=True)
         gate = self.dwconv(gate).permute(0, 2, 3, 1)
         value = linear(pixels, value_weight, value_bias)
-        if isinstance(self.norm_layer, RMSNorm2d) and takes_triton(gate) and not is_traced():
-            product, scale = gelu_mul_scale(gate, value, self.norm_layer.eps)
-            product = rms_linear(product, self.norm_layer.weight, self.fc2.matrix, self.norm_layer.eps, scale)
-            return product + self.fc2.bias.to(product.dtype)
-        product = gelu_mul(gate, value)
-        if not isinstance(self.norm_layer, RMSNorm2d):
-            return linear(product, self.fc2.matrix, self.fc2.bias)
-        product = rms_linear(product, self.norm_layer.weight, self.fc2.matrix, self.norm_layer.eps)
+        if not normalised:
+            return linear(gelu_mul(gate, value, path), self.fc2.matrix, self.fc2.bias)
+        scale, eps = None, self.norm_layer.eps
+        if takes_triton(path) and not is_traced():
+            product, scale = gelu_mul_scale(gate, value, eps, path)
+        else:
+            product = gelu_mul(gate, value, path)
+        product = rms_linear(product, self.norm_layer.weight, self.fc2.matrix, eps, scale)
         return product + self.fc2.bias.to(product.dtype)
 
 
@@ -86,10 +91,16 @@ class MLP(nn.Module):
         self.act = nn.GELU()
         self.fc2 = PointwiseConv(hidden, dim)
 
-    def forward(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
+    def forward(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W); each pixel by itself, so that padding does not matter."""
-        innermost = x.is_contiguous(memory_format=torch.channels_last)
-        if innermost and uses_onednn(x) and not torch.is_grad_enabled():
+        fused = (
+            x.is_contiguous(memory_format=torch.channels_last)
+            and computes_in_tiles(x)
+            and is_plain(self.fc1, PointwiseConv)
+            and is_plain(self.act, nn.GELU)
+            and is_plain(self.fc2, PointwiseConv)
+        )
+        if fused:
             expand, project = (self.fc1.matrix, self.fc1.bias), (self.fc2.matrix, self.fc2.bias)
-            return mlp_bands(x.permute(0, 2, 3, 1), expand, project).permute(0, 3, 1, 2)
+            return mlp_in_tiles(x.permute(0, 2, 3, 1), expand, project).permute(0, 3, 1, 2)
         return self.fc2(self.act(self.fc1(x)))

@@ -1,4 +1,4 @@
-"""The pooling of context-to-kernel (C2K): from a feature map to K * K positions."""
+"""The pooling of context-to-kernel (C2K) in operations of torch: from a feature map to K * K positions."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -7,11 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmatconv.layers.padding_mask import ValidArea
+from mmatconv.layers.padding_mask import PaddingMask
 from mmatconv.ops.autocast import outside_autocast
-from mmatconv.ops.context_to_kernel.custom_operator import context_pool
-from mmatconv.ops.dynamic_conv.grouped import is_channels_last
-from mmatconv.ops.paths import takes_triton
+from mmatconv.ops.memory_format import is_channels_last
 from mmatconv.ops.tracing import is_compiling, is_traced
 
 # A map of this size is pooled faster by one product with all bins than run by run (measured on a CPU without gradients:
@@ -19,7 +17,7 @@ from mmatconv.ops.tracing import is_compiling, is_traced
 FEW_ELEMENTS = 2**18
 
 
-def flat_pool(x: Tensor, kernel_size: int, area: ValidArea | None = None) -> Tensor:
+def flat_pool(x: Tensor, kernel_size: int, padding_mask: PaddingMask | None = None) -> Tensor:
     """Adaptive average over the raster-flattened map, as the released code computes it.
 
     The bins are K * K overlapping runs of pixels in reading order, that is horizontal strips.
@@ -27,15 +25,13 @@ def flat_pool(x: Tensor, kernel_size: int, area: ValidArea | None = None) -> Ten
     Args:
         x: (B, C, H, W).
         kernel_size: K.
-        area: Where the map is valid, if not everywhere. Default: None.
+        padding_mask: What of the map is padding. Default: None, nothing.
 
     Returns:
         (B, C, K * K).
     """
-    if area is not None:
-        return _pool_area(x, area, _flat_bins, kernel_size)
-    if takes_triton(x):
-        return context_pool(x, kernel_size, grid=False)
+    if padding_mask is not None:
+        return _pool_masked(x, padding_mask, _flat_bins, kernel_size)
     bins = kernel_size * kernel_size
     if not is_channels_last(x) and not is_compiling():
         return F.adaptive_avg_pool1d(x.flatten(2), bins)
@@ -44,7 +40,7 @@ def flat_pool(x: Tensor, kernel_size: int, area: ValidArea | None = None) -> Ten
     pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
     if not is_compiling() and (is_traced() or (pixels.numel() > FEW_ELEMENTS and not differentiated)):
         count = pixels.shape[1]
-        runs = [pixels[:, i * count // bins : -(-(i + 1) * count // bins)].mean(1) for i in range(bins)]
+        runs = [pixels[:, i * count // bins : ((i + 1) * count + bins - 1) // bins].mean(1) for i in range(bins)]
         return torch.stack(runs, dim=2)
     # The gradient of each run would be a map of its own; that of a product with the bins is one map. A small map costs
     # little but calls, and this is one. And slices whose ends are formulas of H and W cost a tracer most of its time.
@@ -61,7 +57,7 @@ def _average(membership: Tensor, length: Tensor, pixels: Tensor) -> Tensor:
 def _runs(pixels: Tensor, bins: int) -> tuple[Tensor, Tensor]:
     """Which pixels of (B, N, C) lie in which run, (bins, N), and the lengths of the runs, (bins, 1)."""
     key = (pixels.shape[1], bins, pixels.dtype, pixels.device)
-    # What is made beside a tensor without numbers has none either, and must not be found by a later call.
+    # Tensors made while fake tensors are at work hold no values, and must not be found by a later call.
     if is_traced() or type(pixels) is not Tensor:
         return _make_runs(*key)
     with torch.inference_mode(False):
@@ -89,51 +85,49 @@ def _scaled(members: Tensor, length: Tensor, about: int, dtype: torch.dtype) -> 
     return members.to(dtype) * share, (length * share).to(torch.promote_types(dtype, torch.float32))
 
 
-def grid_pool(x: Tensor, kernel_size: int, area: ValidArea | None = None) -> Tensor:
+def grid_pool(x: Tensor, kernel_size: int, padding_mask: PaddingMask | None = None) -> Tensor:
     """Adaptive average over a K x K grid, as equation 7 of the paper has it.
 
     Args:
         x: (B, C, H, W).
         kernel_size: K.
-        area: Where the map is valid, if not everywhere. Default: None.
+        padding_mask: What of the map is padding. Default: None, nothing.
 
     Returns:
         (B, C, K * K), rows of the grid first.
     """
-    if area is not None:
-        return _pool_area(x, area, _grid_bins, kernel_size)
-    if takes_triton(x):
-        return context_pool(x, kernel_size, grid=True)
+    if padding_mask is not None:
+        return _pool_masked(x, padding_mask, _grid_bins, kernel_size)
     return F.adaptive_avg_pool2d(x, kernel_size).flatten(2)
 
 
-def _pool_area(x: Tensor, area: ValidArea, make_bins: Callable, kernel_size: int) -> Tensor:
-    """Average over the bins of the valid area of each map: (B, C, H, W) -> (B, C, K * K)."""
+def _pool_masked(x: Tensor, padding_mask: PaddingMask, make_bins: Callable, kernel_size: int) -> Tensor:
+    """Average over the bins of the valid part of each map: (B, C, H, W) -> (B, C, K * K)."""
     key = (make_bins, kernel_size, x.dtype)
-    if key not in area.cache:
-        members, length = make_bins(area, kernel_size)
-        about = area.shape[0] * area.shape[1] // kernel_size**2
-        area.cache[key] = _scaled(members.flatten(2), length, about, x.dtype)
-    return _average(*area.cache[key], x.permute(0, 2, 3, 1).flatten(1, 2))
+    if key not in padding_mask.cache:
+        members, length = make_bins(padding_mask, kernel_size)
+        about = padding_mask.shape[0] * padding_mask.shape[1] // kernel_size**2
+        padding_mask.cache[key] = _scaled(members.flatten(2), length, about, x.dtype)
+    return _average(*padding_mask.cache[key], x.permute(0, 2, 3, 1).flatten(1, 2))
 
 
-def _flat_bins(area: ValidArea, kernel_size: int) -> tuple[Tensor, Tensor]:
+def _flat_bins(padding_mask: PaddingMask, kernel_size: int) -> tuple[Tensor, Tensor]:
     """Members (B, K * K, H, W) and length (B, K * K, 1) of the runs in reading order."""
-    heights, widths = area.sizes[:, 0, None], area.sizes[:, 1, None]
-    rows, columns = (torch.arange(side, device=heights.device) for side in area.shape)
-    place = rows[:, None] * widths[:, :, None] + columns  # (B, H, W), in reading order of the valid area
+    heights, widths = padding_mask.sizes[:, 0, None], padding_mask.sizes[:, 1, None]
+    rows, columns = (torch.arange(side, device=heights.device) for side in padding_mask.shape)
+    place = rows[:, None] * widths[:, :, None] + columns  # (B, H, W), in reading order of the valid part
     bins = kernel_size * kernel_size
     first, last = _bounds(torch.arange(bins, device=heights.device), heights * widths, bins)
     place, (begin, end) = place[:, None], (bound[:, :, None, None] for bound in (first, last))
-    return (place >= begin) & (place < end) & area.mask(), (last - first)[:, :, None]
+    return (place >= begin) & (place < end) & padding_mask.valid(), (last - first)[:, :, None]
 
 
-def _grid_bins(area: ValidArea, kernel_size: int) -> tuple[Tensor, Tensor]:
+def _grid_bins(padding_mask: PaddingMask, kernel_size: int) -> tuple[Tensor, Tensor]:
     """Members (B, K * K, H, W) and number of pixels (B, K * K, 1) of the cells of a K x K grid."""
-    index = torch.arange(kernel_size, device=area.sizes.device)
-    bounds = [_bounds(index, area.sizes[:, axis, None], kernel_size) for axis in (0, 1)]
+    index = torch.arange(kernel_size, device=padding_mask.sizes.device)
+    bounds = [_bounds(index, padding_mask.sizes[:, axis, None], kernel_size) for axis in (0, 1)]
     inside = []
-    for side, (first, last) in zip(area.shape, bounds):
+    for side, (first, last) in zip(padding_mask.shape, bounds):
         pixel = torch.arange(side, device=index.device)
         inside.append((pixel >= first[:, :, None]) & (pixel < last[:, :, None]))  # (B, K, side)
     rows, columns = inside

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmatconv.layers.norms import LayerNorm2d
-from mmatconv.layers.padding_mask import ValidArea
+from mmatconv.layers.padding_mask import PaddingMask
 from mmatconv.layers.pointwise import PointwiseConv
 
 
@@ -32,11 +32,11 @@ class ConvStem(nn.Sequential):
     def __init__(self, in_channels: int, dim: int) -> None:
         super().__init__(ConvBN(in_channels, dim // 2), nn.GELU(), ConvBN(dim // 2, dim))
 
-    def forward(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
-        """(B, C, H, W) -> (B, D, ceil(H / 4), ceil(W / 4)), in ``area`` as for images without the padding."""
+    def forward(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, D, ceil(H / 4), ceil(W / 4)), computed as if the images had no padding."""
         first, act, second = self
         x = act(first(x))
-        return second(x if area is None else area.shrink(2).zero(x, inplace=True))
+        return second(x if padding_mask is None else padding_mask.downsample(2).zero(x, inplace=True))
 
 
 class PatchEmbed(nn.Module):
@@ -57,7 +57,7 @@ class PatchEmbed(nn.Module):
         # PyTorch's default epsilon, as the patch embeddings of PVT and Swin have it.
         self.norm = LayerNorm2d(dim, eps=1e-5)
 
-    def forward(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
+    def forward(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Tensor:
         """(B, C, H, W) -> (B, D, ceil(H / size), ceil(W / size)); padding with zeros is what it expects."""
         return self.norm(self.proj(pad_to_multiple(x, self.size)))
 

@@ -1,8 +1,10 @@
-"""Which part of every map of a padded batch shows the image.
+"""Padding masks: which part of each map of a padded batch belongs to the image.
 
 Detectors and segmentors batch images of different sizes by zeros at the right and at the bottom. Convolutions that see
 zeros there as well compute for each image what they compute for it alone.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,64 +12,63 @@ from torch import Tensor
 from mmatconv.ops.tracing import is_traced
 
 
-class ValidArea:
+class PaddingMask:
     """The valid height and width of each map of a batch; the rest is padding.
 
     Args:
         sizes: (B, 2), heights and widths.
         shape: H and W of the maps.
-        listed: ``sizes`` as numbers, where they are known; without, everything is computed with masks, which
-            torch.compile sees as one graph for all sizes. Default: None.
+        side_lengths: ``sizes`` as Python integers, where they are known. Without them everything is computed with
+            boolean masks, which torch.compile traces as one graph for all sizes. Default: None.
     """
 
-    def __init__(self, sizes: Tensor, shape: tuple[int, int], listed: list[list[int]] | None = None) -> None:
+    def __init__(self, sizes: Tensor, shape: Sequence[int], side_lengths: list[list[int]] | None = None) -> None:
         self.sizes = sizes
         self.shape = shape
-        self.listed = listed
+        self.side_lengths = side_lengths
         self.cache: dict = {}
 
-    def shrink(self, factor: int) -> 'ValidArea':
-        """The area after a layer of stride ``factor`` whose last outputs may begin in the last pixel."""
-        shape = tuple(-(-side // factor) for side in self.shape)
-        listed = None if self.listed is None else [[-(-side // factor) for side in size] for size in self.listed]
-        return ValidArea((self.sizes + factor - 1) // factor, shape, listed)
+    def downsample(self, factor: int) -> 'PaddingMask':
+        """The mask after a layer of stride ``factor`` that rounds the size of its output up."""
+        side_lengths = None if self.side_lengths is None else [_ceil(size, factor) for size in self.side_lengths]
+        return PaddingMask((self.sizes + factor - 1) // factor, tuple(_ceil(self.shape, factor)), side_lengths)
 
-    def at(self, shape: tuple[int, int]) -> 'ValidArea | None':
-        """The area in maps of another resolution, a power of two smaller or larger; None where there is none."""
+    def at(self, shape: Sequence[int]) -> 'PaddingMask | None':
+        """The mask of maps smaller by a power of two; None for any other shape."""
         if tuple(shape) == tuple(self.shape):
             return self
         for exponent in range(1, 8):
-            if tuple(-(-side // 2**exponent) for side in self.shape) == tuple(shape):
-                return self.shrink(2**exponent)
+            if tuple(_ceil(self.shape, 2**exponent)) == tuple(shape):
+                return self.downsample(2**exponent)
         return None
 
-    def mask(self) -> Tensor:
-        """(B, 1, H, W), true in the valid area."""
+    def valid(self) -> Tensor:
+        """(B, 1, H, W), boolean, False in the padding."""
         if 'mask' not in self.cache:
             rows, columns = (torch.arange(side, device=self.sizes.device) for side in self.shape)
             inside_rows, inside_columns = rows < self.sizes[:, :1], columns < self.sizes[:, 1:]
             self.cache['mask'] = (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
         return self.cache['mask']
 
-    def zero(self, x: Tensor, inplace: bool = False) -> Tensor:
-        """Zeros in the padding, and no gradient from there.
+    def zero_padding(self, x: Tensor, inplace: bool = False) -> Tensor:
+        """Set the padding to zero, in the gradient too.
 
         Args:
             x: (B, C, H, W).
-            inplace: Whether ``x`` may be overwritten: it belongs to the caller, and no gradient needs its values.
+            inplace: Whether ``x`` may be overwritten, because nobody else uses it and no gradient needs its values.
                 Default: False.
 
         Returns:
             (B, C, H, W).
         """
-        if self.listed is None or is_traced():
-            return torch.where(self.mask(), x, 0)
+        if self.side_lengths is None or is_traced():
+            return torch.where(self.valid(), x, 0)
         if torch.is_grad_enabled() and x.requires_grad:
-            return _Zero.apply(x, self.listed, inplace)
-        return zero_outside_(x if inplace else x.clone(), self.listed)
+            return _Zero.apply(x, self.side_lengths, inplace)
+        return zero_outside_(x if inplace else x.clone(), self.side_lengths)
 
-    def extend(self, x: Tensor) -> Tensor:
-        """The last valid row and column repeated into the padding, which is what interpolation clamps to.
+    def replicate_edge(self, x: Tensor) -> Tensor:
+        """Repeat the last valid row and column into the padding, as interpolation does at the border of a map.
 
         Args:
             x: (B, C, H, W).
@@ -75,14 +76,19 @@ class ValidArea:
         Returns:
             (B, C, H, W).
         """
-        if self.listed is not None and not is_traced():
-            return _Extend.apply(x, self.listed)
+        if self.side_lengths is not None and not is_traced():
+            return _ReplicateEdge.apply(x, self.side_lengths)
         batch, _, height, width = x.shape
         rows, columns = (torch.arange(side, device=x.device) for side in (height, width))
         rows = torch.minimum(rows, self.sizes[:, :1].to(x.device) - 1)[:, :, None]
         columns = torch.minimum(columns, self.sizes[:, 1:].to(x.device) - 1)[:, None, :]
         samples = torch.arange(batch, device=x.device)[:, None, None]
         return x.permute(0, 2, 3, 1)[samples, rows, columns].permute(0, 3, 1, 2)
+
+
+def _ceil(sides: Sequence[int], factor: int) -> list[int]:
+    # Not -(-side // factor): torch's TorchScript exporter to ONNX rounds // of negative numbers toward zero.
+    return [(side + factor - 1) // factor for side in sides]
 
 
 def zero_outside_(x: Tensor, sizes: list[list[int]]) -> Tensor:
@@ -108,7 +114,7 @@ class _Zero(torch.autograd.Function):
         return _Zero.apply(grad, ctx.sizes, False), None, None
 
 
-class _Extend(torch.autograd.Function):
+class _ReplicateEdge(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, sizes: list[list[int]]) -> Tensor:
         ctx.sizes = sizes
@@ -128,17 +134,17 @@ class _Extend(torch.autograd.Function):
         return zero_outside_(grad, ctx.sizes), None
 
 
-def find_valid_area(images: Tensor) -> ValidArea | None:
-    """The valid area of normalised images whose padding is zero.
+def find_padding(images: Tensor) -> PaddingMask | None:
+    """Find the padding of normalised images, which is zero.
 
-    A row or column counts as padding if it and all behind it are zero in every channel. A picture's own pixels are
-    hardly ever exactly zero after the mean was subtracted. An image of zeros only counts as valid as a whole.
+    A row or column counts as padding if it and all after it are zero in every channel. The pixels of a photograph are
+    hardly ever exactly zero once the mean has been subtracted. An image that is zero everywhere counts as not padded.
 
     Args:
         images: (B, C, H, W).
 
     Returns:
-        The area, or None where nothing is padded.
+        The mask, or None if no image is padded.
     """
     shape = tuple(images.shape[2:])
     traced = is_traced()
@@ -149,13 +155,13 @@ def find_valid_area(images: Tensor) -> ValidArea | None:
     shown = (images != 0).any(1)
     sizes = torch.stack([_last(shown.any(2)), _last(shown.any(1))], dim=1)
     if traced:
-        return ValidArea(sizes, shape)
-    listed = sizes.tolist()
-    return None if all(tuple(size) == shape for size in listed) else ValidArea(sizes, shape, listed)
+        return PaddingMask(sizes, shape)
+    side_lengths = sizes.tolist()
+    return None if all(tuple(size) == shape for size in side_lengths) else PaddingMask(sizes, shape, side_lengths)
 
 
 def _last(flags: Tensor) -> Tensor:
-    """(B, N) -> (B,), the number of entries up to the last true one; N if there is none."""
+    """(B, N) -> (B,), the number of entries up to the last True; N if there is none."""
     count = flags.shape[1]
     ends = (torch.arange(1, count + 1, device=flags.device) * flags).amax(1)
     return torch.where(ends == 0, count, ends)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmatconv.ops.cpu.linear import linear
+from mmatconv.ops.products import linear
 
 
 class PointwiseConv(nn.Conv2d):

@@ -7,7 +7,10 @@ from torch import Tensor
 
 
 def differentiable_gradients(
-    function: Callable[..., Tensor], inputs: Sequence[Tensor | None], needed: Sequence[bool], grad: Tensor
+    function: Callable[..., Tensor | Sequence[Tensor]],
+    inputs: Sequence[Tensor | None],
+    needed: Sequence[bool],
+    grad: Tensor | Sequence[Tensor],
 ) -> tuple[Tensor | None, ...]:
     """The gradients of ``function(*inputs)`` in operations that autograd can differentiate again.
 
@@ -17,7 +20,7 @@ def differentiable_gradients(
         function: The plain expression.
         inputs: Its arguments.
         needed: Which of them need a gradient.
-        grad: Gradient of the output.
+        grad: Gradient of the output, or of each output.
 
     Returns:
         A gradient or None for each input.

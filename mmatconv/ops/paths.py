@@ -1,139 +1,165 @@
-"""Which of the paths computes the dynamic depthwise convolution and the steps around it, and what if one cannot run."""
+"""Which path computes the operators of this package, and what happens where Triton cannot run."""
 
 import os
+import subprocess
 import warnings
-from collections.abc import Callable
 from importlib import import_module
-from types import ModuleType
-from typing import TypeVar
+from types import ModuleType, TracebackType
 
 import torch
 from torch import Tensor
 
 from mmatconv.errors import UserError
-from mmatconv.ops.dynamic_conv.grouped import grouped, grouped_backward
 
 PATHS = ('auto', 'reference', 'grouped', 'triton')
 VARIABLE = 'MMATCONV_OP'
-_Result = TypeVar('_Result')
-# Why Triton was given up, by what it was given up for; a failed compilation is not tried again.
+# Folders of operators that have Triton kernels, and what warnings call them.
+NAMES = {
+    'dynamic_conv': 'dynamic_depthwise_conv2d',
+    'context_to_kernel': 'context-to-kernel',
+    'glu': 'the gated linear unit',
+}
+# Why Triton was given up, by the case it was given up for; a failed compilation is not tried again.
 _refused: dict[tuple, str] = {}
 _warned: set[str] = set()
+_modules: dict[str, ModuleType] = {}
 
 
-def choose(path: str | None) -> str:
-    """The path asked for: the argument, else the environment variable ``MMATCONV_OP``, else 'auto'.
+def choose(x: Tensor, path: str | None = None) -> str:
+    """The path for operators on ``x``. A layer asks once per call and passes the answer on.
+
+    Args:
+        x: Only its device matters.
+        path: A name in ``PATHS``. Default: the environment variable ``MMATCONV_OP``, or 'auto' without it.
+
+    Returns:
+        'reference', 'grouped', 'triton', or 'auto' for Triton with torch as its fallback. Valid as ``path`` again, for
+        which the environment is not read.
 
     Raises:
         UserError: A path that does not exist.
     """
-    chosen = os.environ.get(VARIABLE) or 'auto' if path is None else path
+    chosen = (os.environ.get(VARIABLE) or 'auto') if path is None else path
     if chosen not in PATHS:
         source = f'the environment variable {VARIABLE}' if path is None else 'path'
         raise UserError(f'{source} must be one of {", ".join(PATHS)}, but is {chosen!r}.')
-    return chosen
+    return 'grouped' if chosen == 'auto' and not x.is_cuda else chosen
 
 
-def forward(input: Tensor, kernel: Tensor, path: str) -> Tensor:
-    """The convolution on 'auto', 'grouped' or 'triton'."""
-    return _run(input, kernel, path, lambda triton: triton.convolve(input, kernel), lambda: grouped(input, kernel))
+def takes_triton(path: str) -> bool:
+    """Whether a path that :func:`choose` returned launches Triton kernels, at least at first."""
+    return path in ('auto', 'triton')
 
 
-def backward(
-    grad_output: Tensor, input: Tensor, kernel: Tensor, with_input: bool, with_kernel: bool, path: str
-) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients on 'auto', 'grouped' or 'triton'; None for one that is not wanted."""
-    arguments = (grad_output, input, kernel, with_input, with_kernel)
-    return _run(input, kernel, path, lambda triton: triton.gradients(*arguments), lambda: grouped_backward(*arguments))
+class Unsupported(Exception):
+    """The Triton kernels do not cover this case; the message says why."""
 
 
-def takes_triton(x: Tensor) -> bool:
-    """Whether a step of a block that has Triton kernels goes to them, by the same choice as the operator.
+class TritonLaunches:
+    """Runs the launches of an operator, and lets what follows the block run where Triton cannot::
 
-    On 'auto' it does on CUDA and ROCm, on 'triton' everywhere; 'grouped' and 'reference' are torch's operations.
-    """
-    path = choose(None)
-    return hasattr(torch.library, 'custom_op') and (path == 'triton' or (path == 'auto' and x.is_cuda))
+        with TritonLaunches('glu', x, path) as launches:
+            if launches is not None:
+                return launches.gate(x, ...)
+        return on_torch(x, ...)
 
-
-def run_step(
-    name: str, x: Tensor, module: str, on_triton: Callable[[ModuleType], _Result], on_torch: Callable[[], _Result]
-) -> _Result:
-    """A step of a block on Triton where :func:`takes_triton`, else, and where the kernels cannot run, on torch.
+    The block sees the operator's module ``triton_launch``, or None on paths without Triton and for cases that failed
+    before. On 'auto' a failure of Triton itself (it is missing or too old, does not compile, has no such dtype) leaves
+    the block with one warning for each cause. Every other exception is raised: an error of CUDA, lack of memory, a
+    defect of our own. On 'triton' everything is raised.
 
     Args:
-        name: What warnings call it.
+        operator: A folder in ``NAMES``.
         x: Its device and dtype matter.
-        module: The module of launches, as this package sees it.
-        on_triton: The step, given the module.
-        on_torch: The step without.
+        path: What :func:`choose` returned.
+        variant: What else distinguishes cases that may fail. Default: None.
+
+    Raises:
+        UserError: Path 'triton' for a case that the kernels do not cover.
     """
-    if not takes_triton(x):
-        return on_torch()
-    forced = choose(None) == 'triton'
-    case = (name, x.device, x.dtype)
-    return _attempt(name, case, forced, lambda: on_triton(_triton_module(x, module)), on_torch)
 
+    __slots__ = ('case', 'operator', 'path', 'x')
 
-def _run(
-    input: Tensor, kernel: Tensor, path: str, on_triton: Callable[..., _Result], on_grouped: Callable[[], _Result]
-) -> _Result:
-    if path == 'grouped' or (path == 'auto' and input.device.type != 'cuda'):
-        return on_grouped()
-    case = (input.device, input.dtype, kernel.shape[-1])
-    name = 'dynamic_depthwise_conv2d'
-    return _attempt(name, case, path == 'triton', lambda: on_triton(_triton(input, kernel)), on_grouped)
+    def __init__(self, operator: str, x: Tensor, path: str, variant: object = None) -> None:
+        self.operator = operator
+        self.x = x
+        self.path = path
+        self.case = (operator, x.device, x.dtype, variant)
 
-
-def _attempt(
-    name: str, case: tuple, forced: bool, on_triton: Callable[[], _Result], on_torch: Callable[[], _Result]
-) -> _Result:
-    """Triton unless it failed in this case before; torch instead, with one warning for each cause, unless forced."""
-    reason = None if forced else _refused.get(case)
-    if reason is None:
+    def __enter__(self) -> ModuleType | None:
+        if not takes_triton(self.path):
+            return None
+        if self.path == 'auto' and self.case in _refused:
+            self._fall_back(_refused[self.case])
+            return None
         try:
-            return on_triton()
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except Exception as error:
-            if forced:
-                if isinstance(error, _Unsupported):
-                    raise UserError(f"path 'triton' cannot run: {error}.") from None
+            return _launches_for(self.operator, self.x)
+        except Unsupported as error:
+            if not self.__exit__(Unsupported, error, None):
                 raise
-            reason = str(error) if isinstance(error, _Unsupported) else f'{type(error).__name__}: {error}'
-            _refused[case] = reason
-    if reason not in _warned:
-        _warned.add(reason)
-        first_line = reason.splitlines()[0]
-        warnings.warn(
-            f'The Triton kernels of {name} cannot run, torch computes instead: {first_line}',
-            RuntimeWarning,
-            stacklevel=2,
-        )
-    return on_torch()
+            return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if error is None:
+            return False
+        if isinstance(error, Unsupported):
+            if self.path == 'triton':
+                raise UserError(f"path 'triton' cannot run: {error}.") from None
+            reason = str(error)
+        elif self.path == 'auto' and _is_of_triton(error):
+            reason = f'{type(error).__name__}: {error}'
+        else:
+            return False
+        _refused[self.case] = reason
+        self._fall_back(reason)
+        return True
+
+    def _fall_back(self, reason: str) -> None:
+        if reason not in _warned:
+            _warned.add(reason)
+            warnings.warn(
+                f'The Triton kernels of {NAMES[self.operator]} cannot run, torch computes instead: '
+                f'{reason.splitlines()[0]}',
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
 
-class _Unsupported(Exception):
-    """Triton is not for this case; the message says why."""
+def _is_of_triton(error: BaseException) -> bool:
+    """Whether Triton failed to compile or load a kernel, rather than the GPU to run it or we to call it."""
+    kinds = [kind for kind in type(error).__mro__ if kind.__module__.split('.')[0] == 'triton']
+    if kinds:
+        return True
+    # Its compiler also raises plain RuntimeErrors, and errors of the C compiler that builds its launcher.
+    if not isinstance(error, RuntimeError | OSError | ImportError | subprocess.SubprocessError):
+        return False
+    if isinstance(error, torch.cuda.OutOfMemoryError) or type(error).__name__ == 'AcceleratorError':
+        return False
+    if str(error).startswith(('Triton Error [', 'CUDA error', 'HIP error')):
+        return False
+    frame = error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_globals.get('__name__', '').split('.')[0] == 'triton':
+            return True
+        frame = frame.tb_next
+    return False
 
 
-def _triton(input: Tensor, kernel: Tensor) -> ModuleType:
-    """The module of launches of the operator, if it can run the case."""
-    module = _triton_module(input, 'triton')
-    if kernel.shape[-1] not in module.KERNEL_SIZES:
-        sizes = ', '.join(map(str, module.KERNEL_SIZES))
-        raise _Unsupported(f'the kernel size is {kernel.shape[-1]}, and it has {sizes}')
-    return module
-
-
-def _triton_module(x: Tensor, name: str) -> ModuleType:
-    """A module of launches, if it can run on the device and in the dtype of ``x``."""
-    if x.device.type != 'cuda' and os.environ.get('TRITON_INTERPRET') != '1':
-        raise _Unsupported(f'its input is on {x.device}, and a GPU or TRITON_INTERPRET=1 is needed')
-    try:
-        module = import_module(f'mmatconv.ops.{name}')
-    except ImportError as error:
-        raise _Unsupported(f'Triton cannot be imported ({error})') from None
+def _launches_for(operator: str, x: Tensor) -> ModuleType:
+    """An operator's module of launches, if it can run on the device and in the dtype of ``x``."""
+    if not x.is_cuda and os.environ.get('TRITON_INTERPRET') != '1':
+        raise Unsupported(f'its input is on {x.device}, and a GPU or TRITON_INTERPRET=1 is needed')
+    module = _modules.get(operator)
+    if module is None:
+        try:
+            module = import_module(f'mmatconv.ops.{operator}.triton_launch')
+        except ImportError as error:
+            if (error.name or '').split('.')[0] != 'triton':
+                raise
+            raise Unsupported(f'Triton cannot be imported ({error})') from None
+        _modules[operator] = module
     if x.dtype not in module.DTYPES:
-        raise _Unsupported(f'the dtype is {x.dtype}, and it has {", ".join(map(str, module.DTYPES))}')
+        raise Unsupported(f'the dtype is {x.dtype}, and it has {", ".join(map(str, module.DTYPES))}')
     return module

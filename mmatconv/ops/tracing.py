@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import torch
 
+HAS_CUSTOM_OPERATORS = hasattr(torch.library, 'custom_op')
 _disable = None
-if hasattr(torch.library, 'custom_op'):
+if HAS_CUSTOM_OPERATORS:
     is_compiling = torch.compiler.is_compiling
 else:  # torch before 2.4
     try:
@@ -22,6 +23,14 @@ def is_traced() -> bool:
     return is_compiling() or torch.jit.is_tracing()
 
 
+def is_observed() -> bool:
+    """Whether something looks at the operations one by one: a tracer, a mode of fake tensors.
+
+    Launches of Triton kernels are invisible to these; a custom operator is not.
+    """
+    return is_traced() or torch._C._len_torch_dispatch_stack() > 0
+
+
 def opaque_before_custom_operators(function: Callable) -> Callable:
-    """Keep the compiler of torch before 2.4 out of ``function``, for want of an operator: its graph breaks there."""
+    """Exclude ``function`` from compilation by torch before 2.4, which has no custom operator to put in its place."""
     return function if _disable is None else _disable(function)

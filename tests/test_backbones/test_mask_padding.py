@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mmatconv import ATConvPVT, ATConvSwin, AttNet, UserError, deploy
-from mmatconv.layers.padding_mask import ValidArea, find_valid_area
+from mmatconv.layers.padding_mask import PaddingMask, find_padding
 
 ARCH = dict(depths=[1, 1, 2, 1], dims=[8, 12, 20, 24])
 FORMS = {
@@ -160,7 +160,7 @@ def test_mixers_that_see_everything_are_refused():
         AttNet(ARCH, token_mixer=dict(type='HydraAttention'), mask_padding=True)
 
 
-class TestValidArea:
+class TestPaddingMask:
     def test_only_what_lies_behind_the_last_pixel_is_padding(self):
         x = torch.ones(4, 3, 5, 7)
         x[0, :, 3:] = 0
@@ -168,41 +168,43 @@ class TestValidArea:
         x[1, :, 1:2] = 0  # a black row of the picture
         x[2, :2, :, 6] = 0  # one channel left
         x[3] = 0  # nothing to see: all of it counts
-        assert find_valid_area(x).listed == [[3, 7], [5, 4], [5, 7], [5, 7]]
-        assert find_valid_area(x[2:]) is None
+        assert find_padding(x).side_lengths == [[3, 7], [5, 4], [5, 7], [5, 7]]
+        assert find_padding(x[2:]) is None
 
     def test_shrinking_and_other_resolutions(self):
-        area = ValidArea(torch.tensor([[41, 96]]), (96, 100), [[41, 96]])
-        assert (area.shrink(4).listed, area.shrink(4).shape) == ([[11, 24]], (24, 25))
-        assert area.at((12, 13)).sizes.tolist() == [[6, 12]]
-        assert area.at((96, 100)) is area and area.at((14, 14)) is None
+        padding_mask = PaddingMask(torch.tensor([[41, 96]]), (96, 100), [[41, 96]])
+        assert (padding_mask.downsample(4).side_lengths, padding_mask.downsample(4).shape) == ([[11, 24]], (24, 25))
+        assert padding_mask.at((12, 13)).sizes.tolist() == [[6, 12]]
+        assert padding_mask.at((96, 100)) is padding_mask and padding_mask.at((14, 14)) is None
 
     def test_extending_repeats_the_last_valid_pixels(self):
         x = torch.arange(12.0).view(1, 1, 3, 4)
         expected = [[0, 1, 1, 1], [4, 5, 5, 5], [4, 5, 5, 5]]
-        for listed in (None, [[2, 2]]):
-            assert ValidArea(torch.tensor([[2, 2]]), (3, 4), listed).extend(x)[0, 0].tolist() == expected
+        for side_lengths in (None, [[2, 2]]):
+            assert (
+                PaddingMask(torch.tensor([[2, 2]]), (3, 4), side_lengths).replicate_edge(x)[0, 0].tolist() == expected
+            )
 
     def test_gradients_of_extending(self):
         sizes = [[2, 3], [3, 1]]
         x = torch.randn(2, 2, 3, 4, dtype=torch.float64, requires_grad=True)
         weight = torch.randn_like(x)
         gradients = []
-        for listed in (None, sizes):
-            (ValidArea(torch.tensor(sizes), (3, 4), listed).extend(x) * weight).sum().backward()
+        for side_lengths in (None, sizes):
+            (PaddingMask(torch.tensor(sizes), (3, 4), side_lengths).replicate_edge(x) * weight).sum().backward()
             gradients.append(x.grad)
             x.grad = None
         torch.testing.assert_close(*gradients, rtol=0, atol=1e-14)
 
     @pytest.mark.parametrize('inplace', [False, True])
     def test_zeros_have_no_gradient_of_any_order(self, inplace):
-        area = ValidArea(torch.tensor([[2, 3], [3, 1]]), (3, 4), [[2, 3], [3, 1]])
+        padding_mask = PaddingMask(torch.tensor([[2, 3], [3, 1]]), (3, 4), [[2, 3], [3, 1]])
         x = torch.randn(2, 2, 3, 4, dtype=torch.float64, requires_grad=True)
 
         def function(x):
-            return area.zero(x * 2, inplace).pow(3)
+            return padding_mask.zero_padding(x * 2, inplace).pow(3)
 
         assert torch.autograd.gradcheck(function, x) and torch.autograd.gradgradcheck(function, x)
         kept = x.detach().clone()
-        area.zero(x)
+        padding_mask.zero_padding(x)
         assert x.detach().equal(kept)

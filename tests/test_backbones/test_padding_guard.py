@@ -118,7 +118,7 @@ def test_semantic_fpn(backbone):
     model = semantic_fpn(backbone)
     together = logits(model, [0, 1, 2, 3], training=True)
     for i, size in enumerate(SIZES):
-        alone, (height, width) = logits(model, [i], training=False), (-(-side // 4) for side in size)
+        alone, (height, width) = logits(model, [i], training=False), ((side + 3) // 4 for side in size)
         found = together[i : i + 1, :, :height, :width]
         torch.testing.assert_close(found, alone[:, :, :height, :width], rtol=0, atol=1e-10)
         # What interpolation to the size of the image reads beyond the last valid pixel is that pixel again.

@@ -15,12 +15,6 @@ DATA = Path(__file__).parents[1] / 'data'
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
 
-@pytest.fixture(autouse=True, params=['as large', 'as small'])
-def small_maps_as_large_ones(request, monkeypatch):
-    limit = 0 if request.param == 'as large' else 2**62
-    monkeypatch.setattr('mmatconv.layers.context_pool.FEW_ELEMENTS', limit)
-
-
 def paper_order(layer, x):
     """Projection of the whole map, then pooling, with each step written out."""
     batch, channels = x.shape[:2]
@@ -42,6 +36,7 @@ def gradients(layer, forward, x):
     return output, torch.autograd.grad((output * weight).sum(), [x, *layer.parameters()])
 
 
+@pytest.mark.usefixtures('small_and_large_maps')
 @pytest.mark.parametrize('memory_format', FORMATS)
 @pytest.mark.parametrize('context_pool', ['flat', 'grid'])
 @pytest.mark.parametrize(('size', 'height', 'width'), [(3, 8, 8), (3, 5, 13), (5, 7, 9), (7, 6, 4), (3, 2, 2)])
@@ -73,6 +68,7 @@ def test_a_control_of_plus_infinity_removes_the_kernel_mean():
     torch.testing.assert_close(kernels.mean((2, 3)), torch.zeros(2, 4), rtol=0, atol=1e-6)
 
 
+@pytest.mark.usefixtures('small_and_large_maps')
 @pytest.mark.parametrize('count', [1, 5, 9, 10, 49, 100])
 @pytest.mark.parametrize('size', [3, 5])
 def test_flat_pool_has_torchs_bins_in_both_formats(count, size):

@@ -97,6 +97,7 @@ def test_unknown_initialisation_is_named():
         initialize(LayerScale(4), 'he')
 
 
+@pytest.mark.usefixtures('small_and_large_maps')
 @pytest.mark.parametrize('make', [lambda: ConvGLU(6, 10), lambda: ConvGLU(6, 10, norm=False), lambda: MLP(6, 10)])
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('training', [False, True])

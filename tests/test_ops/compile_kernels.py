@@ -22,9 +22,10 @@ from triton.compiler import ASTSource
 from mmatconv.ops.context_to_kernel.triton_kernels import generate_kernel, pool_kernel, spread_kernel
 from mmatconv.ops.context_to_kernel.triton_launch import GENERATE_TILE, POOL_ELEMENTS, SPREAD_ELEMENTS
 from mmatconv.ops.dynamic_conv.triton_kernels import convolve_kernel, gradients_kernel
-from mmatconv.ops.dynamic_conv.triton_launch import CONVOLVE_TILE, GRADIENTS_TILE, THREADS, power_of_two, tile
+from mmatconv.ops.dynamic_conv.triton_launch import CONVOLVE_TILE, GRADIENTS_TILE
 from mmatconv.ops.glu.triton_kernels import gate_gradients_kernel, gate_kernel
 from mmatconv.ops.glu.triton_launch import ELEMENTS, block
+from mmatconv.ops.triton_tiling import THREADS, power_of_two, tile
 
 TARGETS = {
     'sm_80': GPUTarget('cuda', 80, 32),

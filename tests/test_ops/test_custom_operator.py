@@ -1,14 +1,12 @@
 """The operator as torch's compiler, exporter, counters and autograd see it, on a CPU."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from mmatconv.ops import dynamic_depthwise_conv2d
+from mmatconv.ops.dynamic_conv.autograd import Convolve
 from mmatconv.ops.dynamic_conv.custom_operator import convolve
 from mmatconv.ops.memory_format import empty, nearest_format
 
@@ -92,7 +90,7 @@ def test_reference_stays_plain_operations_in_an_export():
 def test_fakes_have_the_strides_of_the_real_results(shape, memory_format):
     batch, channels, height, width = shape
     x, kernel = (t.detach() for t in make(batch, height, width, memory_format, channels))
-    output = OPS.dynamic_depthwise_conv2d(x, kernel, 'auto')
+    output = OPS.dynamic_depthwise_conv2d(x, kernel, 'grouped')
     assert output.stride() == empty(shape, x, nearest_format(x)).stride()
     grad_input, grad_kernel = OPS.dynamic_depthwise_conv2d_backward(output, x, kernel, True, True, 'auto')
     assert grad_input.stride() == output.stride()
@@ -109,38 +107,12 @@ def test_is_a_sound_operator(memory_format):
         torch.library.opcheck(OPS.dynamic_depthwise_conv2d_backward, (gradient, x, kernel, *wanted, 'auto'))
 
 
-@pytest.mark.parametrize('path', ['auto', 'grouped'])
-def test_gradients_of_gradients(path):
+@pytest.mark.parametrize('function', [convolve, Convolve.apply, dynamic_depthwise_conv2d])
+def test_gradients_of_gradients(function):
     x, kernel = make(2, 3, 4, channels=2, dtype=torch.float64)
-    assert torch.autograd.gradgradcheck(lambda *args: convolve(*args, path), (x, kernel))
-    assert torch.autograd.gradgradcheck(lambda *args: dynamic_depthwise_conv2d(*args, path=path), (x, kernel))
+    assert torch.autograd.gradgradcheck(lambda *args: function(*args, 'grouped'), (x, kernel))
 
 
 def test_meta_tensors_have_shapes():
     x, kernel = torch.empty(2, 3, 4, 5, device='meta'), torch.empty(2, 3, 3, 3, device='meta')
     assert dynamic_depthwise_conv2d(x, kernel).shape == x.shape
-
-
-OLD_TORCH = """
-import importlib, importlib.util, torch
-importlib.util.find_spec = lambda name: None  # no MMEngine, which takes long to import and needs what is removed here
-from mmatconv.ops import custom_operator, reference
-removed = {name: vars(torch.library).pop(name) for name in ('custom_op',) if hasattr(torch.library, name)}
-importlib.reload(custom_operator)
-vars(torch.library).update(removed)
-x = torch.randn(2, 3, 20, 24, dtype=torch.float64, requires_grad=True)
-kernel = torch.randn(2, 3, 7, 7, dtype=torch.float64, requires_grad=True)
-output = custom_operator.convolve(x, kernel, 'auto')
-expected = reference(x, kernel)
-torch.testing.assert_close(output, expected)
-gradients = torch.autograd.grad(output.square().sum(), (x, kernel))
-torch.testing.assert_close(gradients, torch.autograd.grad(expected.square().sum(), (x, kernel)))
-small = x[..., :3, :4].detach().requires_grad_(), kernel[..., :3, :3].detach().requires_grad_()
-assert torch.autograd.gradgradcheck(lambda *args: custom_operator.convolve(*args, 'auto'), small)
-print(type(output.grad_fn).__name__)
-"""
-
-
-def test_torch_without_custom_operators():
-    result = subprocess.run([sys.executable, '-c', OLD_TORCH], capture_output=True, text=True)
-    assert result.stdout.strip() == '_ConvolveBackward', result.stderr

@@ -12,9 +12,7 @@ grouped = importlib.import_module('mmatconv.ops.dynamic_conv.grouped')
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
 
-@pytest.fixture(autouse=True, params=['as large', 'as small'])
-def small_maps_as_large_ones(request, monkeypatch):
-    monkeypatch.setattr(grouped, 'TINY_MAP', 0 if request.param == 'as large' else 2**62)
+pytestmark = pytest.mark.usefixtures('small_and_large_maps')
 
 
 def make(shape, size, memory_format, dtype=torch.float64):
@@ -33,7 +31,7 @@ def test_every_split_of_the_batch_agrees(samples, size, memory_format, exact, as
     x, kernel, grad = make((5, 3, 18, 17), size, memory_format)
     monkeypatch.setattr(grouped, 'CALL_ELEMENTS', samples * x[0].numel())
     monkeypatch.setattr(grouped, 'CONTIGUOUS_ELEMENTS', samples * x[0].numel())
-    assert len(grouped._parts(x, memory_format)) == -(-5 // samples)
+    assert len(grouped._parts(x, memory_format)) == (5 + samples - 1) // samples
     results = grouped.grouped(x, kernel), *grouped.grouped_backward(grad, x, kernel)
     # A few hundred sums in float64, torch's own among them.
     assert_exact(results, exact(x, kernel, grad), 64)
@@ -74,7 +72,7 @@ def test_one_call_and_the_operator_agree(shape, size, memory_format, exact, asse
     single = grouped.grouped_in_one_call(*leaves)
     # Above 3 x 3 a batch of maps that are not small takes a call for each sample.
     assert (single is None) == (size == 7 and shape == (3, 2, 20, 18))
-    for output in (dynamic_depthwise_conv2d(*leaves), convolve(*leaves, 'auto')):
+    for output in (dynamic_depthwise_conv2d(*leaves), convolve(*leaves, 'grouped')):
         assert output.stride() == x.stride()
         assert_exact((output, *torch.autograd.grad(output, leaves, grad)), exact(x, kernel, grad), 64)
 

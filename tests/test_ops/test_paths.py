@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import types
 import warnings
 
 import pytest
@@ -9,10 +10,8 @@ import torch
 
 from mmatconv import UserError
 from mmatconv.ops import dynamic_depthwise_conv2d, paths, reference
-from mmatconv.ops.context_to_kernel.custom_operator import context_pool
+from mmatconv.ops.context_to_kernel.function import context_pool
 from mmatconv.ops.glu.gelu_mul import gelu_mul
-
-MODULE = 'dynamic_conv.triton_launch'
 
 
 @pytest.fixture
@@ -25,6 +24,7 @@ def case():
 def nothing_remembered(monkeypatch):
     monkeypatch.setattr(paths, '_refused', {})
     monkeypatch.setattr(paths, '_warned', set())
+    monkeypatch.setattr(paths, '_modules', {})
     monkeypatch.delenv(paths.VARIABLE, raising=False)
     monkeypatch.delenv('TRITON_INTERPRET', raising=False)
 
@@ -34,14 +34,14 @@ def taken(monkeypatch):
     """The paths that ran."""
     names = []
     module = sys.modules['mmatconv.ops.dynamic_conv.function']
-    for owner, name in ((module, 'grouped'), (paths, 'grouped'), (module, 'reference')):
-        original = getattr(owner, name)
+    for name in ('grouped', 'reference'):
+        original = getattr(module, name)
 
         def spy(*args, name=name, original=original):
             names.append(name)
             return original(*args)
 
-        monkeypatch.setattr(owner, name, spy)
+        monkeypatch.setattr(module, name, spy)
     return names
 
 
@@ -80,8 +80,14 @@ def test_unknown_paths_are_named(argument, variable, named, case, monkeypatch):
 
 
 def test_forced_triton_needs_a_gpu(case):
-    with pytest.raises(UserError, match=r'^path .triton. cannot run: its input is on cpu'):
-        dynamic_depthwise_conv2d(*case, path='triton')
+    x = case[0]
+    for call in (
+        lambda: dynamic_depthwise_conv2d(*case, path='triton'),
+        lambda: gelu_mul(x, x, 'triton'),
+        lambda: context_pool(x, 3, True, 'triton'),
+    ):
+        with pytest.raises(UserError, match=r'^path .triton. cannot run: its input is on cpu'):
+            call()
 
 
 @pytest.mark.newer_torch
@@ -91,95 +97,126 @@ def test_forced_triton_needs_a_gpu(case):
 def test_forced_triton_names_what_it_lacks(size, dtype, named, monkeypatch):
     monkeypatch.setenv('TRITON_INTERPRET', '1')
     with pytest.raises(UserError, match=named):
-        paths.forward(torch.zeros(1, 1, 4, 4, dtype=dtype), torch.zeros(1, 1, size, size, dtype=dtype), 'triton')
+        dynamic_depthwise_conv2d(
+            torch.zeros(1, 1, 4, 4, dtype=dtype), torch.zeros(1, 1, size, size, dtype=dtype), 'triton'
+        )
 
 
 class OnGPU:
     """A stand-in for the input's device, as far as the choice of the path looks at it."""
 
-    def __init__(self, tensor):
-        self.device = torch.device('cuda', 0)
-        self.dtype = tensor.dtype
-        self.is_cuda = True
+    device = torch.device('cuda', 0)
+    is_cuda = True
+
+    def __init__(self, dtype=torch.float32):
+        self.dtype = dtype
 
 
-def on_gpu(case, failure):
-    """Run 'auto' as on a GPU whose kernels fail; what ran, and the warnings."""
-    x, kernel = case
+@pytest.mark.parametrize('variable', ['', 'triton', 'grouped', 'reference'])
+def test_the_choice_follows_device_and_variable(variable, case, monkeypatch):
+    monkeypatch.setenv(paths.VARIABLE, variable)
+    assert paths.choose(OnGPU()) == (variable or 'auto')
+    assert paths.choose(case[0]) == (variable or 'grouped')
+    assert paths.takes_triton(paths.choose(OnGPU())) == (variable in ('', 'triton'))
+    monkeypatch.setenv(paths.VARIABLE, 'not read')
+    for path in paths.PATHS:
+        assert paths.choose(OnGPU(), paths.choose(OnGPU(), path)) == path
 
-    def fail(module):
-        raise failure
 
+def in_triton(error):
+    """A function that raises the error as from a module of Triton."""
+    module = types.ModuleType('triton.compiler.stand_in')
+    exec('def fail(error):\n    raise error', vars(module))
+    return lambda: module.fail(error)
+
+
+def of_c_compiler():
+    module = types.ModuleType('triton.runtime.stand_in')
+    exec('import subprocess, sys\ndef fail():\n    subprocess.check_call([sys.executable, "-c", "1/0"])', vars(module))
+    return module.fail
+
+
+def named_as_of_triton():
+    kind = type('CompilationError', (Exception,), {'__module__': 'triton.compiler.errors'})
+    raise kind('no such operation')
+
+
+def attempt(fail, path='auto', dtype=torch.float32, variant=None):
+    """Run launches that fail, as on a GPU: what computed, and the warnings."""
+    result = 'torch'
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
-        result = paths._run(OnGPU(x), kernel, 'auto', fail, lambda: 'grouped')
+        with paths.TritonLaunches('glu', OnGPU(dtype), path, variant) as launches:
+            if launches is not None:
+                fail()
+                result = 'triton'
     return result, [str(warning.message) for warning in caught]
 
 
+WARNING = 'The Triton kernels of the gated linear unit cannot run, torch computes instead: '
+
+
 @pytest.mark.newer_torch
-def test_falls_back_with_one_warning_for_each_cause(case):
-    result, messages = on_gpu(case, RuntimeError('no C compiler\nand more'))
-    assert result == 'grouped'
-    assert messages == [
-        'The Triton kernels of dynamic_depthwise_conv2d cannot run, torch computes instead: RuntimeError: no C compiler'
-    ]
-    assert on_gpu(case, RuntimeError('no C compiler\nand more')) == ('grouped', [])
-    half = [t.half() for t in case]
-    result, messages = on_gpu(half, RuntimeError('another'))
-    assert result == 'grouped'
-    assert len(messages) == 1
+def test_runs_on_triton_where_it_can():
+    assert attempt(lambda: None) == ('triton', [])
+    assert attempt(lambda: None, 'grouped') == ('torch', [])
 
 
 @pytest.mark.newer_torch
 @pytest.mark.parametrize(
-    ('variable', 'taken'), [('', True), ('triton', True), ('grouped', False), ('reference', False)]
+    ('fail', 'named'),
+    [
+        (in_triton(RuntimeError('Failed to find C compiler.\nand more')), 'RuntimeError: Failed to find C compiler.'),
+        (of_c_compiler(), 'CalledProcessError: '),
+        (named_as_of_triton, 'CompilationError: no such operation'),
+    ],
 )
-def test_steps_of_a_block_follow_the_variable(variable, taken, case, monkeypatch):
-    monkeypatch.setenv(paths.VARIABLE, variable)
-    assert paths.takes_triton(OnGPU(case[0])) == taken
-    assert paths.takes_triton(case[0]) == (variable == 'triton')
-    result = paths.run_step('a step', OnGPU(case[0]), MODULE, lambda triton: triton.__name__, lambda: 'torch')
-    assert result == (f'mmatconv.ops.{MODULE}' if taken else 'torch')
+def test_failures_of_triton_fall_back_with_one_warning_for_each_cause(fail, named):
+    result, messages = attempt(fail)
+    assert result == 'torch' and len(messages) == 1 and messages[0].startswith(WARNING + named)
+    # What failed is not tried again; another case is, and fails for a cause that was named.
+    assert attempt(lambda: pytest.fail('tried again')) == ('torch', [])
+    assert attempt(fail, dtype=torch.float16) == ('torch', [])
+    assert attempt(lambda: None, variant=5) == ('triton', [])
+    with pytest.raises(Exception, match=named.partition(': ')[2][:20]):
+        attempt(fail, 'triton')
 
 
 @pytest.mark.newer_torch
-def test_a_step_of_a_block_falls_back_with_one_warning(case):
-    with pytest.warns(RuntimeWarning) as caught:
-        for _ in range(2):
-            result = paths.run_step('a step', OnGPU(case[0]), MODULE, lambda triton: fail(), lambda: 'torch')
-            assert result == 'torch'
-    message = 'The Triton kernels of a step cannot run, torch computes instead: RuntimeError: no C compiler'
-    assert [str(warning.message) for warning in caught] == [message]
+@pytest.mark.parametrize(
+    ('kind', 'fail'),
+    [
+        (RuntimeError, in_triton(RuntimeError('Triton Error [CUDA]: an illegal memory access was encountered'))),
+        (RuntimeError, in_triton(RuntimeError('CUDA error: device-side assert triggered'))),
+        (torch.cuda.OutOfMemoryError, in_triton(torch.cuda.OutOfMemoryError('full'))),
+        (TypeError, in_triton(TypeError('kernel() missing 1 required positional argument'))),
+        (RuntimeError, lambda: torch.zeros(2) @ torch.zeros(3)),
+        (AttributeError, lambda: paths.not_there),
+        (ImportError, lambda: exec('from mmatconv.ops.paths import not_there')),
+    ],
+)
+@pytest.mark.parametrize('path', ['auto', 'triton'])
+def test_everything_else_is_raised(path, kind, fail):
+    with pytest.raises(kind):
+        attempt(fail, path)
+    assert attempt(lambda: None) == ('triton', [])
 
 
 @pytest.mark.newer_torch
-def test_forced_steps_of_a_block_need_a_gpu(case, monkeypatch):
-    monkeypatch.setenv(paths.VARIABLE, 'triton')
-    for step in (lambda x: gelu_mul(x, x), lambda x: context_pool(x, 3, grid=True)):
-        with pytest.raises(UserError, match=r'^path .triton. cannot run: its input is on cpu'):
-            step(case[0])
+@pytest.mark.parametrize(('name', 'missing'), [('triton', True), ('triton.language', True), ('mmatconv.ops', False)])
+def test_only_a_missing_triton_is_forgiven(name, missing, monkeypatch):
+    def import_module(module):
+        raise ImportError(f'cannot import {module}', name=name)
 
-
-def test_what_failed_is_not_tried_again(case):
-    on_gpu(case, RuntimeError('first'))
-    result, messages = on_gpu(case, AssertionError('never raised'))
-    assert (result, messages) == ('grouped', [])
-
-
-@pytest.mark.newer_torch
-def test_lack_of_memory_is_no_reason_to_fall_back(case):
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        on_gpu(case, torch.cuda.OutOfMemoryError('full'))
-
-
-@pytest.mark.newer_torch
-def test_forced_kernels_that_fail_say_so(case):
-    with pytest.raises(RuntimeError, match='no C compiler'):
-        paths._run(OnGPU(case[0]), case[1], 'triton', lambda module: 1 / 0 if module is None else fail(), lambda: None)
-
-
-def fail():
-    raise RuntimeError('no C compiler')
+    monkeypatch.setattr(paths, 'import_module', import_module)
+    if missing:
+        result, messages = attempt(lambda: None)
+        assert result == 'torch' and messages == [
+            f'{WARNING}Triton cannot be imported (cannot import mmatconv.ops.glu.triton_launch)'
+        ]
+    else:
+        with pytest.raises(ImportError, match='triton_launch'):
+            attempt(lambda: None)
 
 
 WITHOUT_TRITON = """

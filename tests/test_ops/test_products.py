@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmatconv.ops.cpu import tiles as bands
-from mmatconv.ops.cpu.linear import linear, linear_gelu, linear_mul, uses_onednn
-from mmatconv.ops.cpu.rms_linear import rms_linear
+from mmatconv.ops.cpu import tiles
+from mmatconv.ops.cpu.linear import linear_gelu, linear_mul, uses_onednn
 from mmatconv.ops.glu.gelu_mul import gelu_mul
+from mmatconv.ops.products import conv_glu_in_tiles, linear, mlp_in_tiles, rms_linear
 
 # Sums of up to 300 products in the working precision: a few hundred rounding errors of 6e-8, 4e-3 or 5e-4 at most,
 # which grow as their root.
@@ -15,10 +15,7 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 6e-2, to
 EPS = 1e-6
 
 
-@pytest.fixture(autouse=True, params=['as large', 'as small'])
-def small_maps_as_large_ones(request, monkeypatch):
-    limit = 0 if request.param == 'as large' else 2**62
-    monkeypatch.setattr('mmatconv.ops.cpu.linear.FEWEST_PRODUCTS', limit)
+pytestmark = pytest.mark.usefixtures('small_and_large_maps')
 
 
 def plain_rms_linear(x, gain, weight, eps=EPS):
@@ -30,7 +27,11 @@ CASES = {
     'linear': (linear, F.linear, [(2, 9, 17, 40), (70, 40), (70,)]),
     'linear without bias': (linear, F.linear, [(2, 9, 17, 40), (70, 40)]),
     'linear of few rows': (linear, F.linear, [(3, 40), (70, 40), (70,)]),
-    'gelu_mul': (gelu_mul, lambda gate, value: F.gelu(gate) * value, [(2, 9, 17, 40), (2, 9, 17, 40)]),
+    'gelu_mul': (
+        lambda *pair: gelu_mul(*pair, 'grouped'),
+        lambda gate, value: F.gelu(gate) * value,
+        [(2, 9, 17, 40), (2, 9, 17, 40)],
+    ),
     'rms_linear': (lambda *args: rms_linear(*args, EPS), plain_rms_linear, [(2, 9, 17, 40), (40,), (70, 40)]),
 }
 
@@ -105,14 +106,12 @@ def test_fused_products_without_gradients():
     x, weight, bias, factor = torch.randn(130, 40), torch.randn(70, 40), torch.randn(70), torch.randn(130, 70)
     exact = F.linear(x.double(), weight.double(), bias.double())
     with torch.inference_mode():
-        for dtype in (torch.float32, torch.float64):
-            arguments = [entry.to(dtype) for entry in (x, weight, bias)]
-            for value, reference in (
-                (linear(*arguments), exact),
-                (linear_gelu(*arguments), F.gelu(exact)),
-                (linear_mul(*arguments, factor.to(dtype)), exact * factor.double()),
-            ):
-                assert (value.double() - reference).abs().max() < TOLERANCE[dtype] * reference.abs().max()
+        for value, reference in (
+            (linear(x, weight, bias), exact),
+            (linear_gelu(x, weight, bias), F.gelu(exact)),
+            (linear_mul(x, weight, bias, factor), exact * factor.double()),
+        ):
+            assert (value.double() - reference).abs().max() < TOLERANCE[torch.float32] * reference.abs().max()
 
 
 def test_where_onednn_is_used():
@@ -142,11 +141,11 @@ def conv_glu(x, expand, depthwise, project, norm):
 
 
 @pytest.mark.parametrize('norm', ['gain', 'no gain', 'none'])
-@pytest.mark.parametrize('band', [1, 600, 1 << 19])
+@pytest.mark.parametrize('elements', [1, 600, 1 << 19])
 @pytest.mark.parametrize('shape', [(1, 1, 1), (2, 7, 5), (1, 13, 9)])
-def test_bands_of_a_gated_unit(monkeypatch, shape, band, norm):
-    """Bands of one row, of a few, and the whole map."""
-    monkeypatch.setattr(bands, 'BAND', band)
+def test_tiles_of_a_gated_unit(monkeypatch, shape, elements, norm):
+    """Tiles of one row, of a few, and the whole map."""
+    monkeypatch.setattr(tiles, 'TILE_ELEMENTS', elements)
     torch.manual_seed(0)
     dim, hidden = 6, 10
     x = torch.randn(*shape, dim)
@@ -159,7 +158,7 @@ def test_bands_of_a_gated_unit(monkeypatch, shape, band, norm):
     arguments = x, expand, depthwise, project, norm
     expected = conv_glu(*[double(entry) for entry in arguments])
     with torch.inference_mode():
-        output = bands.conv_glu_bands(*arguments)
+        output = conv_glu_in_tiles(*arguments)
     assert output.shape == expected.shape
     assert (output.double() - expected).abs().max() < TOLERANCE[torch.float32] * expected.abs().max()
 
@@ -170,9 +169,9 @@ def double(entry):
     return entry.double() if isinstance(entry, torch.Tensor) else entry
 
 
-@pytest.mark.parametrize('band', [1, 600, 1 << 19])
-def test_bands_of_an_mlp(monkeypatch, band):
-    monkeypatch.setattr(bands, 'BAND', band)
+@pytest.mark.parametrize('elements', [1, 600, 1 << 19])
+def test_tiles_of_an_mlp(monkeypatch, elements):
+    monkeypatch.setattr(tiles, 'TILE_ELEMENTS', elements)
     torch.manual_seed(0)
     x, expand, project = (
         torch.randn(2, 7, 5, 6),
@@ -181,6 +180,6 @@ def test_bands_of_an_mlp(monkeypatch, band):
     )
     expected = F.linear(F.gelu(F.linear(x.double(), *double(expand))), *double(project))
     with torch.inference_mode():
-        output = bands.mlp_bands(x, expand, project)
+        output = mlp_in_tiles(x, expand, project)
     assert output.shape == (2, 7, 5, 8)
     assert (output.double() - expected).abs().max() < TOLERANCE[torch.float32] * expected.abs().max()

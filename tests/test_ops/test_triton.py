@@ -128,7 +128,7 @@ def test_is_a_sound_operator(device):
 
 @pytest.mark.parametrize('channels_last', [False, True])
 def test_tiles_fit_the_map_and_the_threads(channels_last, device):
-    from mmatconv.ops.dynamic_conv.triton_launch import tile
+    from mmatconv.ops.triton_tiling import tile
 
     for width in (1, 7, 14, 25, 42, 84, 200, 336):
         for channels in (1, 3, 32, 40, 240, 512):

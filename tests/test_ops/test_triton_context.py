@@ -7,13 +7,15 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.library import opcheck
 
 from mmatconv.deploy.folded_atconv import FoldedATConv
+from mmatconv.layers import atconv
 from mmatconv.layers.atconv import ATConv
-from mmatconv.ops.context_to_kernel.custom_operator import context_pool, generate_kernels
+from mmatconv.ops.context_to_kernel.function import context_pool, generate_kernels
 from mmatconv.ops.memory_format import nearest_format
 
 pytestmark = [pytest.mark.usefixtures('forced'), *([pytest.mark.gpu] if torch.cuda.is_available() else [])]
 FORMATS = [torch.contiguous_format, torch.channels_last]
 OPS = torch.ops.mmatconv
+PATH = 'triton'
 # A pixel in all bins, fewer pixels than bins, rows of pixels, bins that fit and that overlap, several tiles.
 SHAPES = [((1, 2, 1, 1), 3), ((1, 40, 2, 3), 5), ((2, 1, 1, 17), 3), ((1, 3, 6, 6), 3), ((1, 2, 23, 35), 3)]
 SHAPES += [((2, 288, 50, 84), 3), ((3, 48, 57, 33), 7)] if torch.cuda.is_available() else [((1, 1, 8, 9), 7)]
@@ -32,7 +34,7 @@ def plain_pool(x, size, grid):
 def check_pool(x, size, grid, assert_exact, grad=None):
     """Values and gradient against torch's; the output."""
     x = x.detach().requires_grad_()
-    output = context_pool(x, size, grid)
+    output = context_pool(x, size, grid, PATH)
     grad = make(*output.shape, dtype=x.dtype, device=x.device) if grad is None else grad
     (gradient,) = torch.autograd.grad(output, x, grad)
     exact = x.detach().double().cpu().contiguous().requires_grad_()
@@ -98,13 +100,13 @@ def test_partial_sums_over_any_number_of_tiles(
 def test_pool_repeats_bit_by_bit(device):
     shape = (4, 64, 57, 33) if device == 'cuda' else (1, 3, 9, 13)
     x = make(*shape, dtype=torch.bfloat16, device=device)
-    assert torch.equal(context_pool(x, 3, False), context_pool(x, 3, False))
+    assert torch.equal(context_pool(x, 3, False, PATH), context_pool(x, 3, False, PATH))
 
 
 def test_pool_to_any_order(device):
     x = make(1, 2, 4, 5, dtype=torch.float64, device=device).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: context_pool(x, 3, True), x, fast_mode=True)
-    assert torch.autograd.gradgradcheck(lambda x: context_pool(x, 3, True) ** 2, x, fast_mode=True)
+    assert torch.autograd.gradcheck(lambda x: context_pool(x, 3, True, PATH), x, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda x: context_pool(x, 3, True, PATH) ** 2, x, fast_mode=True)
 
 
 def plain_kernels(context, weight, bias, difference, sigmoid):
@@ -137,7 +139,7 @@ def test_kernels(dtype, size, bias, sigmoid, channels_last, device, poisoned, as
         arguments[2] = None
     exact = [None if t is None else t.double().cpu().requires_grad_() for t in arguments]
     arguments = [None if t is None else t.requires_grad_() for t in arguments]
-    kernels = generate_kernels(*arguments, sigmoid, size, channels_last)
+    kernels = generate_kernels(*arguments, sigmoid, size, channels_last, PATH)
     expected = plain_kernels(*exact, sigmoid)
     grad = make(*kernels.shape, dtype=dtype, device=device)
     given = [i for i, t in enumerate(arguments) if t is not None]
@@ -154,7 +156,7 @@ def test_kernels_under_autocast(device, assert_exact):
     context, *parameters = (make(*shape, device=device, seed=i) for i, shape in enumerate(shapes))
     context = context.bfloat16()
     with torch.autocast(device, torch.bfloat16):
-        kernels = generate_kernels(context, *parameters, True, 3, True)
+        kernels = generate_kernels(context, *parameters, True, 3, True, PATH)
     expected = plain_kernels(*(t.double().cpu() for t in (context, *parameters)), True)
     assert kernels.dtype == torch.bfloat16
     assert_exact((kernels,), (expected,), 1)
@@ -163,27 +165,27 @@ def test_kernels_under_autocast(device, assert_exact):
 def test_kernels_to_any_order(device):
     shapes = [(1, 2, 9), (9, 9), (9,), (2,)]
     arguments = [make(*shape, dtype=torch.float64, device=device).requires_grad_() for shape in shapes]
-    assert torch.autograd.gradgradcheck(lambda *a: generate_kernels(*a, True, 3, True), arguments, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda *a: generate_kernels(*a, True, 3, True, PATH), arguments, fast_mode=True)
 
 
 @pytest.mark.parametrize('shape', [(0, 3, 4, 5), (2, 0, 4, 5)])
 def test_nothing_to_pool(shape, device):
     x = make(*shape, device=device).requires_grad_()
-    output = context_pool(x, 3, False)
+    output = context_pool(x, 3, False, PATH)
     assert output.shape == (*shape[:2], 9)
     assert torch.autograd.grad(output.sum(), x)[0].shape == shape
     arguments = make(*output.shape, device=device), make(9, 9, device=device), None, make(shape[1], device=device)
-    assert generate_kernels(*arguments, True, 3, True).shape == (*shape[:2], 3, 3)
+    assert generate_kernels(*arguments, True, 3, True, PATH).shape == (*shape[:2], 3, 3)
 
 
 def test_are_sound_operators(device):
     x = make(1, 3, 4, 5, device=device).contiguous(memory_format=torch.channels_last)
-    opcheck(OPS.context_pool, (x.requires_grad_(), 3, False))
+    opcheck(OPS.context_pool, (x.requires_grad_(), 3, False, PATH))
     context, weight, bias, difference = (
         make(*shape, device=device).requires_grad_() for shape in ((1, 3, 9), (9, 9), (9,), (3,))
     )
-    opcheck(OPS.context_pool_backward, (context, 4, 5, 3, True, True))
-    opcheck(OPS.generate_kernels, (context, weight, bias, difference, True, 3, True))
+    opcheck(OPS.context_pool_backward, (context, 4, 5, True, 3, True, PATH))
+    opcheck(OPS.generate_kernels, (context, weight, bias, difference, True, 3, True, PATH))
 
 
 def test_one_graph_serves_every_batch_and_map_size(device):
@@ -214,8 +216,8 @@ def test_the_layer_takes_them(memory_format, context_pool, device, monkeypatch):
     results = {}
     calls = []
     for name in ('generate_kernels', 'context_pool'):
-        original = getattr(OPS, name)
-        monkeypatch.setattr(OPS, name, lambda *a, name=name, original=original: calls.append(name) or original(*a))
+        original = getattr(atconv, name)
+        monkeypatch.setattr(atconv, name, lambda *a, name=name, original=original: calls.append(name) or original(*a))
     for path in ('triton', 'grouped'):
         monkeypatch.setenv('MMATCONV_OP', path)
         output = layer(x)
@@ -228,16 +230,15 @@ def test_the_layer_takes_them(memory_format, context_pool, device, monkeypatch):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_torch_computes_the_same(device, monkeypatch):
+def test_torch_computes_the_same(device):
     """What runs where Triton cannot."""
-    monkeypatch.setenv('MMATCONV_OP', 'grouped')
     x = make(2, 3, 7, 5, dtype=torch.float64, device=device).requires_grad_()
     context, weight, bias, difference = (
         make(*shape, dtype=torch.float64, device=device) for shape in ((1, 3, 9), (9, 9), (9,), (3,))
     )
     for memory_format in FORMATS:
         for grid in (False, True):
-            output = OPS.context_pool(x.contiguous(memory_format=memory_format), 3, grid)
+            output = context_pool(x.contiguous(memory_format=memory_format), 3, grid, 'grouped')
             expected = plain_pool(x, 3, grid)
             torch.testing.assert_close(output, expected)
             grad = make(*output.shape, dtype=torch.float64, device=device)
@@ -245,5 +246,5 @@ def test_torch_computes_the_same(device, monkeypatch):
             torch.testing.assert_close(*gradients)
     arguments = context, weight, bias, difference
     for sigmoid in (False, True):
-        kernels = OPS.generate_kernels(*arguments, sigmoid, 3, True)
+        kernels = generate_kernels(*arguments, sigmoid, 3, True, 'grouped')
         torch.testing.assert_close(kernels, plain_kernels(*arguments, sigmoid))

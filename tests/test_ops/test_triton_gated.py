@@ -3,15 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.library import opcheck
 
 from mmatconv.layers.channel_mixers import ConvGLU
-from mmatconv.ops.cpu.rms_linear import rms_linear
-from mmatconv.ops.glu.custom_operator import gelu_mul_scale
-from mmatconv.ops.glu.gelu_mul import gelu_mul
+from mmatconv.ops.glu.gelu_mul import gelu_mul, gelu_mul_scale
+from mmatconv.ops.products import rms_linear
 
 pytestmark = [pytest.mark.usefixtures('forced'), *([pytest.mark.gpu] if torch.cuda.is_available() else [])]
-OPS = torch.ops.mmatconv
+PATH = 'triton'
 EPS = 1e-6
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 # The scale is that of the rounded product: it differs from the exact one by up to its last place.
@@ -36,7 +34,7 @@ def check(gate, value, grad, grad_scale, assert_exact):
     gate, value = gate.detach().requires_grad_(), value.detach().requires_grad_()
     exact = [t.detach().double().cpu().requires_grad_() for t in (gate, value)]
     expected = plain(*exact)
-    results = gelu_mul_scale(gate, value, EPS)
+    results = gelu_mul_scale(gate, value, EPS, PATH)
     assert all(t.is_contiguous() for t in results)
     assert (results[0].dtype, results[1].dtype) == (gate.dtype, grad_scale.dtype)
     gradients = torch.autograd.grad(results, (gate, value), (grad, grad_scale))
@@ -46,7 +44,7 @@ def check(gate, value, grad, grad_scale, assert_exact):
     results = results[0], results[1].to(gate.dtype)
     expected_values = [t.detach() for t in expected]
     assert_exact((*results, *gradients), (*expected_values, *exact_gradients), UNITS[gate.dtype], NAMES)
-    product = gelu_mul(gate, value)
+    product = gelu_mul(gate, value, PATH)
     assert torch.equal(product, results[0])
     gradients = torch.autograd.grad(product, (gate, value), grad)
     exact_gradients = torch.autograd.grad(expected[0], exact, exact_grads[0])
@@ -98,43 +96,30 @@ def test_halves_are_read_where_they_lie(device):
 
 def test_gradients_of_gradients(device):
     pair = [make(3, 4, dtype=torch.float64, device=device, seed=i).requires_grad_() for i in range(2)]
-    assert torch.autograd.gradgradcheck(gelu_mul, pair, fast_mode=True)
-    assert torch.autograd.gradgradcheck(lambda *pair: gelu_mul_scale(*pair, EPS), pair, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda *pair: gelu_mul(*pair, PATH), pair, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda *pair: gelu_mul_scale(*pair, EPS, PATH), pair, fast_mode=True)
 
 
 def test_repeats_bit_by_bit(device):
     gate, value, grad, grad_scale = make_all((7, 300), torch.bfloat16, device)
-    first, second = (
-        (
-            *(outputs := OPS.gelu_mul(gate, value, EPS)),
-            *OPS.gelu_mul_backward(grad, grad_scale, gate, value, outputs[1]),
-        )
-        for _ in range(2)
-    )
+    gate, value = gate.requires_grad_(), value.requires_grad_()
+    results = [gelu_mul_scale(gate, value, EPS, PATH) for _ in range(2)]
+    first, second = ((*r, *torch.autograd.grad(r, (gate, value), (grad, grad_scale))) for r in results)
     assert all(torch.equal(one, other) for one, other in zip(first, second))
 
 
 def test_nothing_to_gate(device):
     gate = make(0, 4, device=device).requires_grad_()
-    product, scale = gelu_mul_scale(gate, gate, EPS)
+    product, scale = gelu_mul_scale(gate, gate, EPS, PATH)
     assert (product.shape, scale.shape) == ((0, 4), (0, 1))
     assert torch.autograd.grad(product.sum(), gate)[0].shape == (0, 4)
-
-
-def test_are_sound_operators(device):
-    gate, value, grad, grad_scale = make_all((2, 3, 4), torch.float32, device)
-    scale = gelu_mul_scale(gate, value, EPS)[1]
-    opcheck(OPS.gelu_mul_backward, (grad, grad_scale, gate, value, scale))
-    opcheck(OPS.gelu_mul_backward, (grad, None, gate, value, None))
-    for eps in (EPS, None):
-        opcheck(OPS.gelu_mul, (gate.requires_grad_(), value.requires_grad_(), eps))
 
 
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
 def test_scale_goes_to_the_product_behind_it(dtype, device):
     gate, value, _, _ = make_all((5, 24), dtype, device)
     gain, weight = make(24, dtype=dtype, device=device), make(7, 24, dtype=dtype, device=device)
-    product, scale = gelu_mul_scale(gate, value, EPS)
+    product, scale = gelu_mul_scale(gate, value, EPS, PATH)
     torch.testing.assert_close(
         rms_linear(product, gain, weight, EPS, scale), rms_linear(product, gain, weight, EPS), rtol=0.02, atol=0.05
     )
@@ -148,13 +133,15 @@ def test_scale_goes_to_the_product_behind_it(dtype, device):
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
 def test_the_layer_takes_them(memory_format, norm, device, monkeypatch):
     """The channel mixer, values and gradients, against torch's operations."""
+    from mmatconv.ops.glu import triton_launch
+
     torch.manual_seed(0)
     layer = ConvGLU(4, 10, norm=norm).to(device)
     x = make(2, 4, 5, 3, device=device).contiguous(memory_format=memory_format).requires_grad_()
     inputs = [x, *layer.parameters()]
     calls = []
-    original = OPS.gelu_mul
-    monkeypatch.setattr(OPS, 'gelu_mul', lambda *args: calls.append(args[2]) or original(*args))
+    original = triton_launch.gate
+    monkeypatch.setattr(triton_launch, 'gate', lambda *args: calls.append(args[2]) or original(*args))
     results = {}
     for path in ('triton', 'grouped'):
         monkeypatch.setenv('MMATCONV_OP', path)
@@ -167,13 +154,14 @@ def test_the_layer_takes_them(memory_format, norm, device, monkeypatch):
 
 
 @pytest.mark.parametrize('eps', [EPS, None])
-def test_torch_computes_the_same(eps, device, monkeypatch):
+def test_torch_computes_the_same(eps, device):
     """What runs where Triton cannot."""
-    monkeypatch.setenv('MMATCONV_OP', 'grouped')
     gate, value, grad, grad_scale = make_all((2, 3, 8), torch.float64, device)
     pair = gate.requires_grad_(), value.requires_grad_()
-    wanted, grads = (slice(2), (grad, grad_scale)) if eps else (slice(1), (grad,))
-    results, expected = OPS.gelu_mul(*pair, eps)[wanted], plain(*pair)[wanted]
+    if eps:
+        results, expected, grads = gelu_mul_scale(*pair, eps, 'grouped'), plain(*pair), (grad, grad_scale)
+    else:
+        results, expected, grads = (gelu_mul(*pair, 'grouped'),), plain(*pair)[:1], (grad,)
     torch.testing.assert_close(results, expected)
     gradients = (torch.autograd.grad(outputs, pair, grads) for outputs in (results, expected))
     torch.testing.assert_close(*gradients)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mmatconv.backbones.base import Backbone
 from mmatconv.errors import UserError
-from mmatconv.openmmlab.padding_guard import set_current_area
+from mmatconv.openmmlab.padding_guard import set_current_mask
 
 # RoIs a two-stage detector is counted on: proposals for the box heads, kept boxes for the mask heads.
 BOX_ROIS, MASK_ROIS = 1000, 100
@@ -57,7 +57,7 @@ def set_counted_forward(model: nn.Module, size: tuple[int, int]) -> nn.Module:
     for module in model.modules():
         if isinstance(module, Backbone):  # whole images: nothing is masked
             module.mask_padding = False
-    set_current_area(None)
+    set_current_mask(None)
     if is_two_stage(model):
         model.forward = partial(_forward_two_stage, model)
     elif 'BaseDetector' in [kind.__name__ for kind in type(model).__mro__]:

@@ -18,8 +18,8 @@ STEPS = (
 class ATConvStep(ATConv):
     """ATConv as far as a step of the road map has built it.
 
-    The first row of the table is :class:`~mmatconv.layers.static_convs.DepthwiseConv`. Parameter names are those of
-    ATConv; what a step does not have yet is missing. Parameter counts of all steps are table IX(c)'s:
+    The first row of the table is :class:`~mmatconv.layers.token_mixers.static_convs.DepthwiseConv`. Parameter names are
+    those of ATConv; what a step does not have yet is missing. Parameter counts of all steps are table IX(c)'s:
 
     - 'kernel_generator': kernels from context-to-kernel convolve the map itself;
     - 'output_projection': adds ``proj`` behind the convolution;
@@ -61,10 +61,6 @@ class ATConvStep(ATConv):
         if self.step == 'differential_modulation':
             return super().modulate(kernels)
         return kernels
-
-    def modulation(self) -> tuple[Tensor, Tensor | None, Tensor, bool] | None:
-        """As ATConv's, which the last step is."""
-        return super().modulation() if self.step == 'differential_modulation' else None
 
     def extra_repr(self) -> str:
         return f'step={self.step!r}, {super().extra_repr()}'

@@ -3,13 +3,13 @@
 from torch import Tensor, nn
 
 from mmatconv.layers.checks import check_kernel_size
-from mmatconv.layers.padding_mask import ValidArea
+from mmatconv.layers.padding_mask import PaddingMask
 
 
 class _MaskedConv(nn.Conv2d):
-    def forward(self, x: Tensor, area: ValidArea | None = None) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W), in ``area`` as for a map without the padding around it."""
-        return super().forward(x if area is None else area.zero(x, inplace=True))
+    def forward(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W), computed as if each image had no padding around it."""
+        return super().forward(x if padding_mask is None else padding_mask.zero_padding(x, inplace=True))
 
 
 class Conv(_MaskedConv):
@@ -34,8 +34,8 @@ class DepthwiseConv(_MaskedConv):
     """A depthwise convolution with a bias and no projections: (B, C, H, W) -> (B, C, H, W).
 
     Sizes 3, 5 and 7 are rows of table IX(b); 3 is also the first row of IX(c), from which
-    :class:`~mmatconv.layers.atconv_step.ATConvStep` goes on. Counted: the bias is needed for the 20.63 million
-    parameters of AttNet-T2 at size 5.
+    :class:`~mmatconv.layers.token_mixers.atconv_step.ATConvStep` continues. Counted: the bias is needed for the 20.63
+    million parameters of AttNet-T2 at size 5.
 
     Args:
         dim: Channels C.

@@ -8,7 +8,7 @@ channels_last, as for the operator. Nothing is atomic and every sum has a fixed 
 import triton
 import triton.language as tl
 
-from mmatconv.ops.dynamic_conv.triton_kernels import row_step, tile_offset
+from mmatconv.ops.triton_functions import gelu, row_step, tile_offset
 
 _MAP = ['units', 'height', 'width', 'channel_blocks', 'column_blocks', 'splits']
 _STRIDES = [f'{tensor}_{axis}' for tensor in 'xy' for axis in 'bchw']
@@ -25,12 +25,6 @@ def _edges(i, size, BINS: tl.constexpr):
 def _bins(first, last, size, BINS: tl.constexpr):
     """The first bin that pixel ``first`` lies in, and the one after the last bin that pixel ``last`` lies in."""
     return first.to(tl.int64) * BINS // size, ((last.to(tl.int64) + 1) * BINS + size - 1) // size
-
-
-@triton.jit
-def gelu(x):
-    """The exact GELU, in the dtype of ``x``."""
-    return 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
 
 
 @triton.jit(do_not_specialize=[*_MAP, *_STRIDES[:4]])

@@ -4,28 +4,29 @@ import torch
 from torch import Tensor
 
 from mmatconv.ops.context_to_kernel.triton_kernels import generate_kernel, pool_kernel, spread_kernel
-from mmatconv.ops.dynamic_conv.triton_kernels import sum_tiles_kernel
-from mmatconv.ops.dynamic_conv.triton_launch import (
+from mmatconv.ops.memory_format import empty, nearest_format
+from mmatconv.ops.triton_tiling import (
     DTYPES,
     THREADS,
     accumulator,
+    ceil_div,
     map_arguments,
     on_device,
     power_of_two,
     readable,
+    sum_tiles,
     warp_size,
 )
-from mmatconv.ops.memory_format import empty, nearest_format
 
 __all__ = ['DTYPES', 'generate', 'pool', 'spread']
 
-# Numbers of a tile that a thread holds: loads of 16 bytes, several of them in flight.
+# Elements of a tile that a thread holds: loads of 16 bytes, several of them in flight.
 POOL_ELEMENTS = 16
 SPREAD_ELEMENTS = 8
 # Programs wanted at once, and the tiles below which a program is not worth its partial sums.
 PROGRAMS = 2048
 FEWEST_TILES = 4
-# Numbers of the tile that generates kernels: rows times positions, which are padded to a power of two.
+# Elements of the tile that generates kernels: rows times positions, which are padded to a power of two.
 GENERATE_TILE = 1024
 
 
@@ -46,11 +47,11 @@ def pool(x: Tensor, size: int, grid: bool) -> Tensor:
     if not pooled.numel():
         return pooled.transpose(1, 2)
     x, rows, columns = _binned(x, size, grid, memory_format)
-    height, width = (-(-x.shape[dim] // bins) + 1 for dim, bins in ((2, rows), (3, columns)))
+    height, width = (ceil_div(x.shape[dim], bins) + 1 for dim, bins in ((2, rows), (3, columns)))
     width = min(width, x.shape[3])
     blocks, sizes, strides, constants = map_arguments((x,), POOL_ELEMENTS, 16 // x.element_size(), memory_format, width)
     programs = x.shape[0] * size * size * blocks[0]
-    splits = max(1, min(-(-PROGRAMS // programs), height * blocks[1] // FEWEST_TILES))
+    splits = max(1, min(ceil_div(PROGRAMS, programs), height * blocks[1] // FEWEST_TILES))
     partial = pooled
     if splits > 1:
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -60,8 +61,7 @@ def pool(x: Tensor, size: int, grid: bool) -> Tensor:
             x, partial, *sizes, blocks[0], splits, *strides, ROW_BINS=rows, COLUMN_BINS=columns, **constants
         )
         if splits > 1:
-            numel = pooled.numel()
-            sum_tiles_kernel[(-(-numel // 128),)](partial, pooled, splits, numel, BLOCK_T=16, BLOCK_N=128)
+            sum_tiles(partial, pooled)
     return pooled.transpose(1, 2)
 
 
@@ -112,7 +112,7 @@ def generate(
     block = max(GENERATE_TILE // padded, 1)
     strides = (*context.stride(), y.stride(0), y.stride(1), y.stride(3))
     with on_device(y):
-        generate_kernel[(-(-rows // block),)](
+        generate_kernel[(ceil_div(rows, block),)](
             context, weight.contiguous(), weight if bias is None else bias.contiguous(), difference.contiguous(), y,
             rows, channels, *strides,
             POSITIONS=positions, PADDED=padded, BLOCK_R=block, WITH_BIAS=bias is not None, SIGMOID=sigmoid,

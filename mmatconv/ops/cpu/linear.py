@@ -1,7 +1,7 @@
-"""Matrix products over the innermost dimension, with what follows them fused where oneDNN can.
+"""Matrix products by oneDNN, with the elementwise operation behind them fused.
 
 torch hands float32 products on a CPU to its BLAS, which on many processors is half as fast as oneDNN, the library
-behind its convolutions. oneDNN also applies a GELU, a product or a sum while it writes the result.
+behind its convolutions. oneDNN also applies a GELU or a product while it writes the result.
 """
 
 import torch
@@ -37,48 +37,35 @@ def _is_large(x: Tensor, weight: Tensor) -> bool:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x @ weight.T + bias``, as ``torch.nn.functional.linear`` computes it.
-
-    Args:
-        x: (..., C).
-        weight: (D, C).
-        bias: (D,). Default: None.
-
-    Returns:
-        (..., D).
-    """
-    if not (uses_onednn(x) and _is_large(x, weight)):
+    """``x @ weight.T + bias`` where :func:`uses_onednn`: (..., C) -> (..., D)."""
+    if not _is_large(x, weight):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-        return _Linear.apply(x, weight, bias)
-    return _product(x, weight, bias)
+        return Linear.apply(x, weight, bias)
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], 'none')
 
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``gelu(x @ weight.T + bias)`` without gradients: (..., C) -> (..., D)."""
-    if uses_onednn(x) and _is_large(x, weight):
+    if _is_large(x, weight):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'gelu', [], 'none')
     return F.gelu(F.linear(x, weight, bias))
 
 
 def linear_mul(x: Tensor, weight: Tensor, bias: Tensor, factor: Tensor) -> Tensor:
     """``(x @ weight.T + bias) * factor`` without gradients: (..., C) and (..., D) -> (..., D)."""
-    if uses_onednn(x) and _is_large(x, weight):
+    if _is_large(x, weight):
         return torch.ops.mkldnn._linear_pointwise.binary(x, factor, weight, bias, 'mul')
     return F.linear(x, weight, bias) * factor
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], 'none')
-
-
-class _Linear(torch.autograd.Function):
+class Linear(torch.autograd.Function):
     """oneDNN's product with gradients."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight, bias)
-        return _product(x, weight, bias)
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], 'none')
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -91,7 +78,7 @@ class _Linear(torch.autograd.Function):
 def linear_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of :func:`linear` on a CPU in float32, from those of its result.
+    """Gradients of :func:`linear` from that of its result.
 
     Args:
         grad: (..., D).

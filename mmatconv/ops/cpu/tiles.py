@@ -1,20 +1,20 @@
-"""Channel mixers without gradients on a CPU, a band of rows at a time.
+"""Channel mixers without gradients on a CPU, a tile of rows at a time.
 
-The maps inside a channel mixer are five to eleven times as wide as those around it. Made whole, each of them travels
-to memory and back; a band of them stays in the cache from the first product to the last.
+The hidden maps of a channel mixer are five to eleven times as wide as those around it. As a whole each of them travels
+to memory and back; a tile stays in the cache from the first product to the last.
 """
 
 import torch
 from torch import Tensor
 
 from mmatconv.ops.cpu.linear import linear, linear_gelu, linear_mul
-from mmatconv.ops.cpu.rms_linear import rms_linear
+from mmatconv.ops.rms_scale import rms_scale
 
-# Numbers in one hidden map of a band: 2 MiB.
-BAND = 1 << 19
+# Elements of a hidden map in one tile: 2 MiB.
+TILE_ELEMENTS = 1 << 19
 
 
-def mlp_bands(x: Tensor, expand: tuple[Tensor, Tensor], project: tuple[Tensor, Tensor]) -> Tensor:
+def mlp(x: Tensor, expand: tuple[Tensor, Tensor], project: tuple[Tensor, Tensor]) -> Tensor:
     """``project(gelu(expand(x)))``.
 
     Args:
@@ -27,13 +27,13 @@ def mlp_bands(x: Tensor, expand: tuple[Tensor, Tensor], project: tuple[Tensor, T
     """
     rows = x.flatten(0, -2)
     output = x.new_empty(rows.shape[0], project[0].shape[0])
-    size = max(BAND // expand[0].shape[0], 1)
-    for out, band in zip(output.split(size), rows.split(size)):
-        out.copy_(linear(linear_gelu(band, *expand), *project))
+    size = max(TILE_ELEMENTS // expand[0].shape[0], 1)
+    for out, tile in zip(output.split(size), rows.split(size)):
+        out.copy_(linear(linear_gelu(tile, *expand), *project))
     return output.view(*x.shape[:-1], -1)
 
 
-def conv_glu_bands(
+def conv_glu(
     x: Tensor,
     expand: tuple[Tensor, Tensor],
     depthwise: tuple[Tensor, Tensor],
@@ -49,8 +49,8 @@ def conv_glu_bands(
         depthwise: Weight (D, 1, 3, 3) and bias (D,).
         project: Weight (C, D) and bias (C,).
         norm: Gain (D,) or None, and eps, of RMSNorm; None for no norm.
-        sizes: Valid height and width of each map; the gate is zero in the padding around, and rows of padding are
-            not computed but zero. Default: None, all.
+        sizes: Height and width of each map without its padding. The gate is zero in the padding; rows of padding are
+            not computed, but set to zero. Default: None, no padding.
 
     Returns:
         (B, H, W, C).
@@ -58,24 +58,26 @@ def conv_glu_bands(
     (gate_weight, value_weight), (gate_bias, value_bias) = (entry.chunk(2) for entry in expand)
     height, width = x.shape[1:3]
     hidden = gate_weight.shape[0]
-    size = max(BAND // (hidden * width), 1)
+    weight, bias = project
+    if norm is not None and norm[0] is not None:
+        weight = weight * norm[0]  # the gain commutes with the product
+    size = max(TILE_ELEMENTS // (hidden * width), 1)
     output = torch.empty_like(x)
     for image, out, (rows, columns) in zip(x.split(1), output.split(1), sizes or [[height, width]] * len(x)):
         out[:, rows:] = 0
         for top in range(0, rows, size):
             bottom = min(top + size, rows)
-            # The convolution reads one row beyond the band on either side, where there is one.
+            # The convolution reads one row beyond the tile on either side, where there is one.
             first, last = max(top - 1, 0), min(bottom + 1, rows)
             gate = linear(image[:, first:last], gate_weight, gate_bias)
             gate[:, :, columns:] = 0
             gate = _conv_gelu(gate, *depthwise)[:, top - first : bottom - first]
-            band = linear_mul(image[:, top:bottom], value_weight, value_bias, gate)
-            weight, bias = project
+            tile = linear_mul(image[:, top:bottom], value_weight, value_bias, gate)
             if norm is None:
-                band = linear(band, weight, bias)
+                tile = linear(tile, weight, bias)
             else:
-                band = rms_linear(band, norm[0], weight, norm[1]).add_(bias)
-            out[:, top:bottom] = band
+                tile = linear(tile, weight).mul_(rms_scale(tile, norm[1])).add_(bias)
+            out[:, top:bottom] = tile
     return output
 
 

@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor
 
-from mmatconv.ops import paths
+from mmatconv.ops.dynamic_conv.autograd import Convolve
 from mmatconv.ops.dynamic_conv.custom_operator import convolve
 from mmatconv.ops.dynamic_conv.grouped import grouped, grouped_in_one_call
 from mmatconv.ops.dynamic_conv.reference import reference
-from mmatconv.ops.tracing import is_compiling, opaque_before_custom_operators
+from mmatconv.ops.paths import choose, takes_triton
+from mmatconv.ops.tracing import is_compiling, is_observed, opaque_before_custom_operators
 
 
 @opaque_before_custom_operators
@@ -26,7 +27,8 @@ def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = N
             in the format of the input: channels innermost where the input is channels_last.
         path: What computes it. Default: the environment variable ``MMATCONV_OP``, or 'auto' without it.
 
-            - 'auto': fused Triton kernels on CUDA and ROCm, 'grouped' elsewhere and, with one warning, where they fail;
+            - 'auto': fused Triton kernels on CUDA and ROCm; 'grouped' elsewhere and, with a warning, where they cannot
+              run;
             - 'grouped': torch's own depthwise convolution;
             - 'triton': the Triton kernels or an error;
             - 'reference': the definition in plain tensor operations.
@@ -39,7 +41,7 @@ def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = N
         UserError: An unknown path, or 'triton' where it cannot run.
     """
     _check(input, kernel)
-    path = paths.choose(path)
+    path = choose(input, path)
     autocast_dtype = _autocast_dtype(input.device.type)
     if autocast_dtype is not None and torch.float64 not in (input.dtype, kernel.dtype):
         input, kernel = input.to(autocast_dtype), kernel.to(autocast_dtype)
@@ -49,14 +51,16 @@ def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = N
         )
     if path == 'reference':
         return reference(input, kernel)
-    if input.device.type in ('cpu', 'meta') and path != 'triton' and not is_compiling():
-        # The operator costs some 50 us a call and imports torch's compiler: nothing is gained here unless its
-        # gradients are better than torch's own.
-        differentiated = torch.is_grad_enabled() and (input.requires_grad or kernel.requires_grad)
-        output = grouped_in_one_call(input, kernel) if differentiated else grouped(input, kernel)
+    if is_compiling() or (takes_triton(path) and is_observed()):
+        return convolve(input, kernel, path)
+    if path == 'grouped' and not input.is_cuda:
+        # torch's own operations do, unless its gradients are slower than ours.
+        if not (torch.is_grad_enabled() and (input.requires_grad or kernel.requires_grad)):
+            return grouped(input, kernel)
+        output = grouped_in_one_call(input, kernel)
         if output is not None:
             return output
-    return convolve(input, kernel, path)
+    return Convolve.apply(input, kernel, path)
 
 
 def _autocast_dtype(device_type: str) -> torch.dtype | None:

@@ -5,8 +5,6 @@ from torch import Tensor
 
 from mmatconv.ops.memory_format import empty, is_channels_last, nearest_format
 
-__all__ = ['grouped', 'grouped_backward', 'grouped_in_one_call', 'is_channels_last']
-
 # Elements of the map that one call of torch's convolution gets on a CPU where the batch is split: enough to hide what a
 # call costs by itself, few enough for the copies around it to stay in the cache. A contiguous map needs no copies, and
 # is split only where the memory torch needs on the way is so large that the system takes it back after every call.

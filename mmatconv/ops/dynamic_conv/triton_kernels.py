@@ -15,6 +15,8 @@ is atomic: results repeat bit by bit.
 import triton
 import triton.language as tl
 
+from mmatconv.ops.triton_functions import row_step, tile_offset
+
 # Sizes change from image to image in detection: no kernel is compiled anew because one happens to divide by 16.
 _SIZES = ['units', 'height', 'width', 'channel_blocks', 'column_blocks', 'strips']
 _STRIDES = [f'{tensor}_{axis}' for tensor in 'xyg' for axis in 'bchw']
@@ -50,22 +52,6 @@ def _locate(
     columns = column_block * BLOCK_W + tl.arange(0, BLOCK_W)[:, None]
     channels = channel_block * BLOCK_C + tl.arange(0, BLOCK_C)[None, :]
     return sample.to(tl.int64), strip, column_block, columns, channels
-
-
-@triton.jit
-def tile_offset(sample, columns, channels, b, c, w, VEC: tl.constexpr, CHANNELS_LAST: tl.constexpr):
-    """Where row 0 of the tile begins, from the strides of sample, channel and column."""
-    if CHANNELS_LAST:
-        return sample * b * VEC + columns.to(tl.int64) * w * VEC + channels
-    return sample * b + channels.to(tl.int64) * c + columns
-
-
-@triton.jit
-def row_step(row, shift: tl.constexpr, h, w, VEC: tl.constexpr, CHANNELS_LAST: tl.constexpr):
-    """From row 0 to a row and some columns aside."""
-    if CHANNELS_LAST:
-        return (row.to(tl.int64) * h + shift * w) * VEC
-    return row.to(tl.int64) * h + shift
 
 
 @triton.jit
@@ -183,15 +169,3 @@ def gradients_kernel(
     for k in tl.static_range(K * K):
         pointers = _entry(start, k, channels, count, K, CHANNELS_LAST)
         tl.store(pointers, tl.sum(sums[k], 0)[None, :], mask=channels < count)
-
-
-@triton.jit(do_not_specialize=['tiles', 'numel'])
-def sum_tiles_kernel(partial, total, tiles, numel, BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr):
-    """``total`` (numel), the sum of ``partial`` (tiles, numel) in an order that depends on nothing but ``tiles``."""
-    columns = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-    sums = tl.zeros((BLOCK_T, BLOCK_N), partial.dtype.element_ty)
-    for first in range(0, tiles, BLOCK_T):
-        rows = first + tl.arange(0, BLOCK_T)
-        pointers = partial + rows.to(tl.int64)[:, None] * numel + columns[None, :]
-        sums += tl.load(pointers, mask=(rows < tiles)[:, None] & (columns < numel)[None, :], other=0)
-    tl.store(total + columns, tl.sum(sums, 0).to(total.dtype.element_ty), mask=columns < numel)

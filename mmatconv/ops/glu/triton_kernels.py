@@ -8,7 +8,7 @@ Offsets are 64 bits wide and sums are in ``ACC``; a row is summed by one program
 import triton
 import triton.language as tl
 
-from mmatconv.ops.context_to_kernel.triton_kernels import gelu
+from mmatconv.ops.triton_functions import gelu
 
 
 @triton.jit

@@ -5,17 +5,17 @@ from math import gcd, prod
 import torch
 from torch import Tensor
 
-from mmatconv.ops.dynamic_conv.triton_launch import DTYPES, THREADS, accumulator, on_device, power_of_two, warp_size
 from mmatconv.ops.glu.triton_kernels import gate_gradients_kernel, gate_kernel
+from mmatconv.ops.triton_tiling import DTYPES, THREADS, accumulator, ceil_div, on_device, power_of_two, warp_size
 
 __all__ = ['DTYPES', 'gate', 'gate_gradients']
 
-# Numbers of a tile that a thread holds of each map.
+# Elements of each map that a thread holds.
 ELEMENTS = 8
 
 
 def gate(gate: Tensor, value: Tensor, eps: float | None) -> tuple[Tensor, Tensor | None]:
-    """``gelu(gate) * value`` and the scale of RMSNorm behind it: see ``gelu_mul_scale``.
+    """``gelu(gate) * value`` and the scale of RMSNorm behind it: see ``glu.gelu_mul``.
 
     Args:
         gate: (..., D), any strides; copied once unless rows lie alike and dense in both.
@@ -26,7 +26,7 @@ def gate(gate: Tensor, value: Tensor, eps: float | None) -> tuple[Tensor, Tensor
         The product, contiguous, and the scale (..., 1) or None.
     """
     y = torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
-    scale = None if eps is None else _row_numbers(gate)
+    scale = None if eps is None else _empty_rows(gate)
     if not y.numel():
         return y, scale
     maps, whole = _rows((gate, value, y), eps is not None)
@@ -71,8 +71,8 @@ def gate_gradients(
     return y, z
 
 
-def _row_numbers(x: Tensor) -> Tensor:
-    """Empty (..., 1) for a number of each row of (..., D), in the dtype of the sums."""
+def _empty_rows(x: Tensor) -> Tensor:
+    """An empty (..., 1) for one value per row of (..., D), in the dtype of the sums."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     return torch.empty((*x.shape[:-1], 1), dtype=dtype, device=x.device)
 
@@ -107,7 +107,7 @@ def _arguments(maps: tuple[Tensor, ...], whole: bool) -> tuple[int, tuple[int, i
     strides = [x.stride(0) if rows > 1 else width for x in maps]
     vector = gcd(min(ELEMENTS, 16 // maps[0].element_size()), width, *strides)
     block_r, block_d = block(rows, width)
-    pieces = 1 if whole else -(-width // block_d)
+    pieces = 1 if whole else ceil_div(width, block_d)
     constants = dict(
         BLOCK_R=block_r,
         BLOCK_D=block_d,
@@ -115,12 +115,12 @@ def _arguments(maps: tuple[Tensor, ...], whole: bool) -> tuple[int, tuple[int, i
         ACC=accumulator(maps[0].dtype),
         num_warps=THREADS // warp_size(maps[0].device),
     )
-    return -(-rows // block_r) * pieces, (rows, width // vector, pieces), [s // vector for s in strides], constants
+    return ceil_div(rows, block_r) * pieces, (rows, width // vector, pieces), [s // vector for s in strides], constants
 
 
 def block(rows: int, width: int) -> tuple[int, int]:
     """Rows and columns of a tile, powers of two, the columns those that cover ``width`` with the least waste."""
     elements = THREADS * ELEMENTS
-    columns = min((elements, 512, 256, 128, 64), key=lambda b: (-(-width // b) * (b + 8), -b))
+    columns = min((elements, 512, 256, 128, 64), key=lambda b: (ceil_div(width, b) * (b + 8), -b))
     columns = min(columns, power_of_two(width))
     return min(elements // columns, power_of_two(rows)), columns

@@ -1,0 +1,58 @@
+"""Matrix products over the innermost dimension. The only place that calls the fast paths in ``ops/cpu``."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmatconv.ops.cpu import linear as onednn
+from mmatconv.ops.cpu import tiles
+from mmatconv.ops.cpu.rms_linear import RMSLinear
+from mmatconv.ops.rms_scale import rms_scale
+
+conv_glu_in_tiles, mlp_in_tiles = tiles.conv_glu, tiles.mlp
+
+
+def computes_in_tiles(x: Tensor) -> bool:
+    """Whether a channel mixer without gradients is faster in tiles: see ``ops/cpu/tiles.py``."""
+    return onednn.uses_onednn(x) and not torch.is_grad_enabled()
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight.T + bias``, as ``torch.nn.functional.linear`` computes it.
+
+    Args:
+        x: (..., C).
+        weight: (D, C).
+        bias: (D,). Default: None.
+
+    Returns:
+        (..., D).
+    """
+    return onednn.linear(x, weight, bias) if onednn.uses_onednn(x) else F.linear(x, weight, bias)
+
+
+def rms_linear(x: Tensor, gain: Tensor | None, weight: Tensor, eps: float, scale: Tensor | None = None) -> Tensor:
+    """``(x / sqrt(mean(x**2) + eps) * gain) @ weight.T`` with the division after the product.
+
+    The gain scales the columns of the weight and the root is one number per row, so both commute with the product, and
+    no normalised map of the larger width is ever written. The mean is taken in float32 for half precision.
+
+    Args:
+        x: (..., C).
+        gain: (C,), or None for ones.
+        weight: (D, C).
+        eps: Added to the mean square.
+        scale: (..., 1), ``rms_scale(x, eps)`` where it is known already. Default: None.
+
+    Returns:
+        (..., D).
+    """
+    if x.dtype == torch.float16:
+        # Products of values that are not normalised yet may overflow.
+        x = x * (rms_scale(x, eps) if scale is None else scale).to(x.dtype)
+        return linear(x if gain is None else x * gain.to(x.dtype), weight)
+    weight = weight if gain is None else weight * gain
+    if scale is None and torch.is_grad_enabled() and onednn.uses_onednn(x):
+        return RMSLinear.apply(x, weight, eps)
+    product = linear(x, weight)
+    return product * (rms_scale(x, eps) if scale is None else scale).to(product.dtype)
