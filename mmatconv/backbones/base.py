@@ -58,7 +58,8 @@ class Backbone(BaseModule):
             the bottom. BatchNorm in training mode still averages over the batch. Default: False.
         gap_before_final_norm: The classification form: return the mean over positions, normalised, (B, C).
             Default: False.
-        init: 'released' or 'live', see :func:`mmatconv.layers.initialize`. Default: 'released'.
+        init: 'released', the released code's, or for training from scratch 'live', see
+            :func:`mmatconv.layers.initialize`. Default: 'released'.
         init_cfg: MMEngine's; ``dict(type='Pretrained', checkpoint=..., prefix=...)`` loads through
             :func:`mmatconv.checkpoint.load_pretrained`. Default: None.
 

@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mmatconv.deploy.folded_atconv import FoldedATConv
 from mmatconv.errors import UserError
 from mmatconv.layers import MLP, ATConv, Block, ConvBN, ConvGLU, LayerNorm2d, LayerScale, PatchMerging, RMSNorm2d
+from mmatconv.layers.plain import is_plain
 from mmatconv.layers.pointwise import PointwiseConv
 from mmatconv.layers.token_mixers.atconv_step import ATConvStep
 from mmatconv.layers.token_mixers.hydra import HydraAttention
@@ -41,7 +42,7 @@ OUTPUT_LAYER: dict[type[nn.Module], str] = {
     ConvGLU: 'fc2',
     MLP: 'fc2',
 }
-# Classes are compared exactly: a subclass or a parametrised layer may compute something else.
+# Only plain layers are folded: a subclass, a hook or a parametrisation may make another function of them.
 CONVOLUTIONS = (nn.Conv2d, PointwiseConv, Conv, DepthwiseConv)
 
 
@@ -122,10 +123,15 @@ def fold(model: nn.Module, inplace: bool = False) -> nn.Module:
             report.layer_norms += _fold_norm(merging.norm, [merging.reduction])
         for parent in list(holder.modules()):
             for key, child in list(parent.named_children()):
-                if type(child) is ConvBN and _is_foldable(*child):
+                if is_plain(child, ConvBN) and _is_foldable(*child):
                     setattr(parent, key, fuse_conv_bn_eval(*child))
                     report.batch_norms += 1
-                elif type(child) in (ATConv, ATConvStep) and child.difference_control is not None:
+                elif (
+                    type(child) in (ATConv, ATConvStep)
+                    and _is_plain(child)
+                    and is_plain(child.kernel_gen, nn.Linear)
+                    and child.difference_control is not None
+                ):
                     setattr(parent, key, FoldedATConv(child))
                     report.modulations += 1
     if not report.folded:
@@ -139,8 +145,16 @@ def _all(model: nn.Module, kind: type[nn.Module]) -> Iterator[nn.Module]:
     return (module for module in model.modules() if type(module) is kind)
 
 
+def _is_plain(layer: nn.Module) -> bool:
+    return is_plain(layer, type(layer))
+
+
+def _is_convolution(layer: nn.Module) -> bool:
+    return type(layer) in CONVOLUTIONS and _is_plain(layer)
+
+
 def _is_foldable(conv: nn.Module, norm: nn.Module) -> bool:
-    return type(conv) in CONVOLUTIONS and isinstance(norm, _BatchNorm) and norm.running_mean is not None
+    return _is_convolution(conv) and _is_plain(norm) and isinstance(norm, _BatchNorm) and norm.running_mean is not None
 
 
 def _fold_block(block: Block, report: FoldReport) -> None:
@@ -154,14 +168,14 @@ def _fold_block(block: Block, report: FoldReport) -> None:
 
         scale = getattr(block, f'layer_scale_{number}')
         last = mixer.get_submodule(OUTPUT_LAYER[type(mixer)]) if type(mixer) in OUTPUT_LAYER else None
-        if type(scale) is LayerScale and type(last) in CONVOLUTIONS:
+        if is_plain(scale, LayerScale) and last is not None and _is_convolution(last):
             _scale_outputs(last, scale.gamma)
             setattr(block, f'layer_scale_{number}', nn.Identity())
             report.layer_scales += 1
         elif type(scale) is LayerScale:
             report.kept += 1
 
-        if type(mixer) is ConvGLU and type(mixer.norm_layer) is RMSNorm2d and type(mixer.fc2) is PointwiseConv:
+        if type(mixer) is ConvGLU and is_plain(mixer.norm_layer, RMSNorm2d) and is_plain(mixer.fc2, PointwiseConv):
             _scale_inputs(mixer.fc2, mixer.norm_layer.weight)
             mixer.norm_layer.weight = None
             report.rms_norms += 1
@@ -169,9 +183,9 @@ def _fold_block(block: Block, report: FoldReport) -> None:
 
 def _fold_norm(norm: nn.Module, readers: list[nn.Module]) -> bool:
     """Move gain and shift of a LayerNorm into all layers that read it; False where that cannot be."""
-    if type(norm) is not LayerNorm2d or norm.weight is None or not readers:
+    if not is_plain(norm, LayerNorm2d) or norm.weight is None or not readers:
         return False
-    if any(type(reader) is not PointwiseConv for reader in readers):
+    if not all(is_plain(reader, PointwiseConv) for reader in readers):
         return False
     for reader in readers:
         # Not a matrix product, which a GPU may compute in TF32.

@@ -1,4 +1,4 @@
-"""The two initialisations of the backbones."""
+"""The two initialisations of the backbones: the released one, and one for training from scratch."""
 
 import math
 
@@ -18,7 +18,7 @@ def initialize(model: nn.Module, style: str) -> None:
     context of a normalised map is near zero, so every generated kernel starts near zero and, without pretrained
     weights, the token mixer stays silent for hundreds of steps.
 
-    'live' is for training from scratch: weights from a truncated normal of deviation ``1 / sqrt(fan_in)``,
+    For training from scratch, 'live': weights from a truncated normal of deviation ``1 / sqrt(fan_in)``,
     ``kernel_proj`` biases unit normal so that each channel starts with a kernel of its own, LayerScale at 1.
 
     Args:

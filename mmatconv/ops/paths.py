@@ -150,7 +150,7 @@ def _is_of_triton(error: BaseException) -> bool:
 def _launches_for(operator: str, x: Tensor) -> ModuleType:
     """An operator's module of launches, if it can run on the device and in the dtype of ``x``."""
     if not x.is_cuda and os.environ.get('TRITON_INTERPRET') != '1':
-        raise Unsupported(f'its input is on {x.device}, and a GPU or TRITON_INTERPRET=1 is needed')
+        raise Unsupported(f'its input is on {x.device}, but it needs a GPU or TRITON_INTERPRET=1')
     module = _modules.get(operator)
     if module is None:
         try:
@@ -161,5 +161,5 @@ def _launches_for(operator: str, x: Tensor) -> ModuleType:
             raise Unsupported(f'Triton cannot be imported ({error})') from None
         _modules[operator] = module
     if x.dtype not in module.DTYPES:
-        raise Unsupported(f'the dtype is {x.dtype}, and it has {", ".join(map(str, module.DTYPES))}')
+        raise Unsupported(f'the dtype is {x.dtype}, but there are kernels for {", ".join(map(str, module.DTYPES))}')
     return module

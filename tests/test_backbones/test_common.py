@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from mmatconv import ATConvPVT, ATConvSwin, AttNet
+from mmatconv.layers import Block
 
 SMALL = {
     'AttNet': lambda **options: AttNet(
@@ -138,6 +139,17 @@ def test_checkpointing_changes_memory_and_nothing_else(make):
         sum(output.square().mean() for output in model(x)).backward()
     for (name, parameter), other in zip(plain.named_parameters(), saving.parameters()):
         torch.testing.assert_close(other.grad, parameter.grad, rtol=1e-12, atol=1e-14, msg=name)
+
+
+def test_checkpointing_recomputes_every_block_that_trains(make):
+    """Also the first one behind a frozen stem, whose input needs no gradient."""
+    model = make(with_cp=True, frozen_stages=0)
+    runs = []
+    for name, block in model.named_modules():
+        if isinstance(block, Block):
+            block.register_forward_pre_hook(lambda *args, name=name: runs.append(name))
+    sum(output.sum() for output in model(torch.randn(2, 3, 32, 32))).backward()
+    assert sorted(runs) == sorted(2 * list(dict.fromkeys(runs))) and len(runs) == 2 * 5
 
 
 @pytest.mark.parametrize('out_norm', [False, True])

@@ -87,7 +87,7 @@ def batch(model, sample, chosen, training=False):
 
 def detections(model, chosen):
     with torch.no_grad():
-        return [sample.pred_instances for sample in model(*batch(model, DetDataSample, chosen), mode='predict')]
+        return [sample.pred_instances for sample in model.predict(*batch(model, DetDataSample, chosen))]
 
 
 def logits(model, chosen, training):

@@ -1,5 +1,7 @@
 """The Triton kernels of context-to-kernel against torch in float64, on a GPU or in Triton's interpreter."""
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -228,6 +230,48 @@ def test_the_layer_takes_them(memory_format, context_pool, device, monkeypatch):
     assert layer.generate_kernels(x).is_contiguous(memory_format=memory_format)
     for one, other in zip(*results.values()):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_generator_with_a_hook_is_called(device):
+    layer = ATConv(4).to(device)
+    x = make(1, 4, 5, 6, device=device)
+    expected = layer(x)
+    called = []
+    layer.kernel_gen.register_forward_hook(lambda *args: called.append('kernel_gen'))
+    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
+    assert called == ['kernel_gen']
+
+
+def test_at_most_four_calls_to_a_kernel(device, monkeypatch):
+    from mmatconv.ops.context_to_kernel import triton_launch as context
+    from mmatconv.ops.dynamic_conv import triton_launch as conv
+
+    deepest = {}
+
+    class Spy:
+        def __init__(self, kernel):
+            self.kernel = kernel
+
+        def __getitem__(self, grid):
+            frame, names = sys._getframe(1), []
+            while frame is not None and frame.f_code is not ATConv.forward.__code__:
+                if frame.f_globals.get('__name__', '').startswith('mmatconv.'):
+                    names.append(frame.f_code.co_name)
+                frame = frame.f_back
+            if frame is not None:
+                deepest[self.kernel.__name__] = names
+            return self.kernel[grid]
+
+    for module, name in (
+        (context, 'pool_kernel'), (context, 'generate_kernel'), (conv, 'convolve_kernel'),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, Spy(getattr(module, name)))
+    layer = ATConv(4).to(device)
+    for training in (False, True):
+        with torch.set_grad_enabled(training):
+            layer(make(1, 4, 5, 6, device=device))
+        assert sorted(deepest) == ['convolve_kernel', 'generate_kernel', 'pool_kernel']
+        assert max(map(len, deepest.values())) <= 4, deepest
 
 
 def test_torch_computes_the_same(device):

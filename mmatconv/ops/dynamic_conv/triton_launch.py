@@ -39,7 +39,7 @@ def convolve(
     """
     size = kernel.shape[-1]
     if size not in KERNEL_SIZES:
-        raise Unsupported(f'the kernel size is {size}, and it has {", ".join(map(str, KERNEL_SIZES))}')
+        raise Unsupported(f'the kernel size is {size}, but there are kernels for {", ".join(map(str, KERNEL_SIZES))}')
     if memory_format is None:
         memory_format = nearest_format(input)
     output = empty(input.shape, input, memory_format)
@@ -77,7 +77,7 @@ def gradients(
     """
     size = kernel.shape[-1]
     if size not in KERNEL_SIZES:
-        raise Unsupported(f'the kernel size is {size}, and it has {", ".join(map(str, KERNEL_SIZES))}')
+        raise Unsupported(f'the kernel size is {size}, but there are kernels for {", ".join(map(str, KERNEL_SIZES))}')
     memory_format = nearest_format(input)
     if not with_kernel:
         return convolve(grad_output, kernel, True, memory_format) if with_input else None, None
