@@ -20,8 +20,8 @@ from mmatconv.layers.token_mixers.inline import InLineAttention
 from mmatconv.layers.token_mixers.rank_aug import RankAugAttention
 from mmatconv.layers.token_mixers.static_convs import Conv, DepthwiseConv
 
-# The layers through which alone a mixer reads its input, where they work on each pixel or on means over pixels.
-# A convolution of the map itself is none: its zero padding is not what a shift of the map would make of it.
+# The only layers of a mixer that read its input, if they work on each pixel or on means over pixels. A convolution
+# of the map itself is not among them: its zero padding is not the shift that the norm would have added there.
 INPUT_LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
     ATConv: ('kernel_proj', 'x_proj'),
     ATConvStep: ('kernel_proj', 'x_proj'),

@@ -1,4 +1,4 @@
-"""1x1 convolution, the multiplication by a matrix at every pixel."""
+"""1x1 convolution: a matrix product at every pixel."""
 
 import torch
 from torch import Tensor, nn
@@ -7,10 +7,10 @@ from mmatconv.ops.products import linear
 
 
 class PointwiseConv(nn.Conv2d):
-    """A 1x1 convolution that is one matrix product where the channels lie innermost.
+    """A 1x1 convolution, computed as one matrix product for channels_last maps.
 
-    Parameters, names and values are those of ``nn.Conv2d(in_channels, out_channels, 1)``. torch's convolution takes
-    slower ways for such a map: on one CPU thread it even copies it to the other memory format and back.
+    Parameters, names and values are those of ``nn.Conv2d(in_channels, out_channels, 1)``. torch's convolution is slower
+    for such a map: on one CPU thread it even copies it to the contiguous format and back.
 
     Args:
         in_channels: Channels of the input.

@@ -8,5 +8,5 @@ from torch import Tensor
 
 def outside_autocast(x: Tensor) -> AbstractContextManager:
     """A context in which operations on the device of ``x`` keep the dtype they are given."""
-    # The device of shapes without numbers has no autocast, and refuses to be asked.
+    # There is no autocast for meta tensors, and asking for it raises.
     return nullcontext() if x.device.type == 'meta' else torch.autocast(x.device.type, enabled=False)

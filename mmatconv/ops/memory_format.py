@@ -14,8 +14,8 @@ def is_channels_last(x: Tensor) -> bool:
 def nearest_format(x: Tensor) -> torch.memory_format:
     """The dense memory format nearest to (B, C, H, W) ``x``, which may be any view.
 
-    Channels that are neighbours in memory make it channels_last, a slice of channels included. Only strides are read,
-    so that a traced graph does not depend on sizes.
+    It is channels_last if neighbouring channels are adjacent in memory, as in a slice of channels too. Only strides are
+    read, so that a traced graph does not depend on sizes.
     """
     if x.stride(1) == 1 and x.stride(3) != 1:
         return torch.channels_last

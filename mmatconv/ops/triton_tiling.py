@@ -34,7 +34,7 @@ def map_arguments(
         maps: Tensors (B, C, H, W), readable in ``memory_format``.
         elements: Elements of a tile that each thread holds.
         vector: Channels that one load should take in channels_last, where C and the strides allow.
-        memory_format: Which side of a tile lies innermost.
+        memory_format: Which side of a tile is innermost in memory.
         width: Columns that tiles have to cover. Default: W.
 
     Returns:
@@ -66,8 +66,8 @@ def accumulator(dtype: torch.dtype) -> tl.dtype:
 def tile(width: int, channels: int, elements: int, channels_last: bool) -> tuple[int, int]:
     """Columns and channels of a tile, powers of two whose product is at most ``elements``.
 
-    The dimension that lies innermost in memory gets its block first: the one that covers it with the least waste at
-    the end, a border between blocks counted as a few elements. The other fills the tile.
+    The innermost dimension in memory gets its block first: the one that covers it with the least waste at the end,
+    where a border between blocks counts as a few elements. The other dimension fills the tile.
     """
     inner, outer = (channels, width) if channels_last else (width, channels)
     choices, border = ((32, 16), 4) if channels_last else ((128, 64, 32, 16), 16)

@@ -18,6 +18,8 @@ class Depths(TorchDispatchMode):
         self.deepest = {}
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        if any(result.alias_info for result in operation._schema.returns):  # a view
+            return operation(*args, **(kwargs or {}))
         frame, names = sys._getframe(), []
         while frame is not None and frame.f_code is not ATConv.forward.__code__:
             if frame.f_globals.get('__name__', '').startswith('mmatconv.'):
@@ -30,12 +32,12 @@ class Depths(TorchDispatchMode):
 
 @pytest.mark.newer_torch
 @pytest.mark.usefixtures('small_and_large_maps')
-@pytest.mark.parametrize('size', [3, 5])
+@pytest.mark.parametrize(('size', 'side'), [(3, 12), (5, 12), (5, 20)])
 @pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
-def test_at_most_four_calls_to_an_operation(memory_format, training, size):
+def test_at_most_four_calls_to_an_operation(memory_format, training, size, side):
     layer = ATConv(8, size).requires_grad_(training)
-    x = torch.randn(2, 8, 12, 12).contiguous(memory_format=memory_format)
+    x = torch.randn(2, 8, side, side).contiguous(memory_format=memory_format)
     layer(x)  # the bins of the map are kept
     with Depths() as depths:
         layer(x)

@@ -9,7 +9,7 @@ from mmatconv.layers.pointwise import PointwiseConv
 class HydraAttention(nn.Module):
     """Linear attention with as many heads as channels: ``q * sum over tokens of k * v``, q and k of unit length.
 
-    Without a softmax, one channel a head leaves a single number of context for each channel (equation 7 of the
+    Without a softmax, heads of one channel leave a single value of context for each channel (equation 7 of the
     Hydra paper, cosine kernel).
 
     Inferred from the count: biases in ``qkv`` and ``proj`` give table IX(b)'s 29.18 million parameters of AttNet-T2

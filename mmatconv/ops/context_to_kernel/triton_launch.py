@@ -34,7 +34,7 @@ def pool(x: Tensor, size: int, grid: bool) -> Tensor:
     """Adaptive average of a map over ``size * size`` bins, in one reading: see ``context_pool``.
 
     Args:
-        x: (B, C, H, W), any strides; copied once unless columns or channels are neighbours in memory, and for strips
+        x: (B, C, H, W), any strides; copied once unless columns or channels are adjacent in memory, and for strips
             also unless each row begins where the one before ends.
         size: K.
         grid: Bins are cells of a K x K grid, not strips.

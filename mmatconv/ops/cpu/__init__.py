@@ -1,1 +1,1 @@
-"""Fast paths of a CPU: oneDNN products, tiles."""
+"""Fast paths for a CPU: products by oneDNN, channel mixers in tiles. Only ``ops/products.py`` calls them."""

@@ -59,7 +59,7 @@ class Gradients(torch.autograd.Function):
 def convolve_backward(
     ctx, grad_output: Tensor, gradients: Callable[..., tuple]
 ) -> tuple[Tensor | None, Tensor | None, None]:
-    """The backward pass of ``Convolve``; ``gradients`` is ``Gradients`` or the operator that stands for it."""
+    """The backward pass of ``Convolve``; ``gradients`` is ``Gradients.apply`` or the custom operator."""
     with_input, with_kernel = ctx.needs_input_grad[:2]
     grad_input, grad_kernel = gradients(grad_output, *ctx.saved_tensors, with_input, with_kernel, ctx.path)
     return grad_input if with_input else None, grad_kernel if with_kernel else None, None

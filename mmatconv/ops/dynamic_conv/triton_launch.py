@@ -26,7 +26,7 @@ def convolve(
     """Depthwise convolution with a kernel for each sample and channel.
 
     Args:
-        input: (B, C, H, W), any strides; copied once unless columns or channels are neighbours in memory.
+        input: (B, C, H, W), any strides; copied once unless columns or channels are adjacent in memory.
         kernel: (B, C, K, K), K one of ``KERNEL_SIZES``; copied unless dense in the memory format of the result.
         flip: Turn the kernels by 180 degrees. Default: False.
         memory_format: Of the result. Default: the one nearest to the input's.

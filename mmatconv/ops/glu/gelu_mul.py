@@ -1,7 +1,7 @@
 """The gate of a gated linear unit: an autograd function that keeps its two inputs for the backward pass, nothing else.
 
 As two operations torch would also keep the GELU, a third map of the hidden size. A compiler or counter sees the plain
-expression instead, which a compiler fuses with what stands around it.
+expression instead, which a compiler fuses with its neighbours.
 """
 
 import torch
