@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmatconv import AttNet
 
-ARCH = dict(depths=[1, 1], dims=[8, 12])
+ARCH = dict(depths=[1, 1], dims=[8, 12], exp_rates=2)
 
 
 class Neck(nn.Module):

@@ -137,10 +137,12 @@ def test_hooks_on_gradients(memory_format):
 
 
 @pytest.mark.parametrize('mode', MODES)
-@pytest.mark.parametrize('backbone', [AttNet, ATConvPVT])
-def test_hooks_on_all_layers_of_a_backbone(backbone, mode):
+@pytest.mark.parametrize(('backbone', 'ratios'), [(AttNet, dict(exp_rates=2)), (ATConvPVT, dict(mlp_ratios=2))])
+def test_hooks_on_all_layers_of_a_backbone(backbone, ratios, mode):
     torch.manual_seed(0)
-    model = backbone(dict(depths=[1, 1], dims=[8, 12]), init='live', drop_path_rate=0.0).train(mode == 'train')
+    model = backbone(dict(depths=[1, 1], dims=[8, 12], **ratios), init='live', drop_path_rate=0.0).train(
+        mode == 'train'
+    )
     for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
         norm.momentum = 0.0
     x = torch.randn(1, 3, 32, 40)
