@@ -36,7 +36,7 @@ class ConvStem(nn.Sequential):
         """(B, C, H, W) -> (B, D, ceil(H / 4), ceil(W / 4)), computed as if the images had no padding."""
         first, act, second = self
         x = act(first(x))
-        return second(x if padding_mask is None else padding_mask.downsample(2).zero(x, inplace=True))
+        return second(x if padding_mask is None else padding_mask.downsample(2).zero_padding(x, inplace=True))
 
 
 class PatchEmbed(nn.Module):
