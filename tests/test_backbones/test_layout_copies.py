@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from mmatconv import ATConvPVT, ATConvSwin, AttNet
 
-pytestmark = pytest.mark.newer_torch
+pytestmark = [pytest.mark.newer_torch, pytest.mark.usefixtures('large_maps')]
 
 DIM, HEIGHT, WIDTH = 12, 19, 23
 ARCH = dict(depths=[1, 1, 1, 1], dims=[DIM] * 4)
@@ -43,7 +43,7 @@ def layout_copies(call, elements, tmp_path):
 
 
 def regroups(copy, batch):
-    """Whether the operator made it, which makes samples groups of channels (mmatconv/ops/grouped.py)."""
+    """Whether the operator made it, which makes samples groups of channels (mmatconv/ops/dynamic_conv/grouped.py)."""
     outer, source, target, shape = copy
     if (HEIGHT, WIDTH, batch, DIM) in (source, target):
         return True

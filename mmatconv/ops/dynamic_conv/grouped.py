@@ -35,10 +35,10 @@ def grouped(input: Tensor, kernel: Tensor) -> Tensor:
     input = input.contiguous(memory_format=work_format)
     parts = _parts(input, work_format)
     if len(parts) == 1:
-        return _convolve(input, kernel).contiguous(memory_format=memory_format)
+        return _convolve(_fold(input), kernel).contiguous(memory_format=memory_format)
     output = empty(input.shape, input, memory_format)
     for part in parts:
-        output[part] = _convolve(input[part], kernel[part])
+        output[part] = _convolve(_fold(input[part]), kernel[part])
     return output
 
 
@@ -89,7 +89,8 @@ def grouped_in_one_call(input: Tensor, kernel: Tensor) -> Tensor | None:
     work_format, parts = _backward_plan(input, kernel.shape[-1], memory_format)
     if len(parts) != 1:
         return None
-    return _convolve(input.contiguous(memory_format=work_format), kernel).contiguous(memory_format=memory_format)
+    input = input.contiguous(memory_format=work_format)
+    return _convolve(_fold(input), kernel).contiguous(memory_format=memory_format)
 
 
 def _backward_plan(
@@ -126,14 +127,16 @@ def _parts(x: Tensor, memory_format: torch.memory_format) -> list[slice]:
 
 
 def _convolve(x: Tensor, kernel: Tensor) -> Tensor:
-    """One call of torch's convolution; the result has the values, not always the memory format."""
-    if _computed_dtype(x) != x.dtype:
-        return _convolve(x.to(_computed_dtype(x)), kernel.to(_computed_dtype(x))).to(x.dtype)
+    """One call of torch's convolution on a folded map, (1, B * C, H, W) and (B, C, K, K) -> (B, C, H, W).
+
+    The result has the values, not always the memory format.
+    """
+    dtype = _computed_dtype(x)
     batch, channels, size, _ = kernel.shape
-    weight = kernel.reshape(batch * channels, 1, size, size)
+    weight = kernel.to(dtype).reshape(batch * channels, 1, size, size)
     pad = [size // 2, size // 2]
-    y = torch.convolution(_fold(x), weight, None, [1, 1], pad, [1, 1], False, [0, 0], batch * channels)
-    return _unfold(y, x.shape)
+    y = torch.convolution(x.to(dtype), weight, None, [1, 1], pad, [1, 1], False, [0, 0], batch * channels)
+    return _unfold(y.to(x.dtype), torch.Size((batch, channels, *x.shape[2:])))
 
 
 def _gradients(
