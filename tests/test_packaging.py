@@ -101,6 +101,7 @@ def test_wheel_and_sdist_hold_configs_and_tools_as_files(checkout, built):
     assert unstaged(checkout) == ''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options', [[], ['--editable']])
 def test_pip_installs_it(checkout, tmp_path, options):
     environment = tmp_path / 'env'
@@ -118,7 +119,22 @@ def test_pip_installs_it(checkout, tmp_path, options):
     assert Path(place).is_relative_to(checkout if options else environment)
     assert Path(config) == Path(place).parent / '.mim' / NAMED.replace('::', '/').replace('mmatconv', 'configs')
     assert base == "mmatconv.AttNet None ['mmdet']"
+    if not options:
+        train_like_mim(python, Path(place).parent / '.mim', tmp_path)
     assert unstaged(checkout) == ''
+
+
+def train_like_mim(python, mim, folder):
+    """What `mim train mmatconv fpn_attnet-xxs_shapes.py` runs, in a folder that is not a checkout."""
+    run(python, mim / 'tools' / 'dataset_tools' / 'make_shapes.py', 'data/shapes', '--train=4', '--val=2', cwd=folder)
+    loaders = [
+        f'{name}_dataloader.{key}' for name in ('train', 'val') for key in ('num_workers=0', 'persistent_workers=0')
+    ]
+    length = ['train_cfg.max_iters=1', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1']
+    config = mim / 'configs' / 'quickstart' / 'fpn_attnet-xxs_shapes.py'
+    command = [python, mim / 'tools' / 'train.py', config, '--launcher', 'none', '--work-dir', 'work']
+    run(*command, '--cfg-options', *loaders, *length, cwd=folder)
+    assert (folder / 'work' / 'iter_1.pth').is_file()
 
 
 NAMED = 'mmatconv::mask_rcnn/mask-rcnn_attnet-t2_fpn_1x_coco.py'

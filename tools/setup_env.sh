@@ -69,6 +69,16 @@ case ${FORCE_CUDA:-} in
   *) gpu=$("$python" -c 'import torch; print("gpu" if torch.cuda.is_available() else "cpu")') ;;
 esac
 if [ "$gpu" = gpu ]; then
+  if [ -z "${CUDA_HOME:-}" ] && command -v nvcc >/dev/null; then
+    # torch takes the folder above nvcc's own, which is wrong where nvcc is a script that calls another.
+    toolkit=$(nvcc --dryrun -c -x cu /dev/null -o /dev/null 2>&1 | sed -n 's/^#\$ TOP=//p' || true)
+    [ -z "$toolkit" ] || CUDA_HOME=$(cd "$toolkit" && pwd)
+    export CUDA_HOME
+  fi
+  # A small toolkit lacks the headers of cuBLAS, cuSPARSE, ...: the packages that torch came with have them.
+  for headers in "$PWD/$venv"/lib/python*/site-packages/nvidia/*/include; do
+    [ ! -d "$headers" ] || export CPATH="${CPATH:+$CPATH:}$headers"
+  done
   "$python" -c 'import sys; from torch.utils.cpp_extension import CUDA_HOME, ROCM_HOME; sys.exit(not (CUDA_HOME or ROCM_HOME))' \
     || die "mmcv's GPU ops need nvcc of CUDA $("$python" -c 'import torch; print(torch.version.cuda)'), found none; install it, or set FORCE_CUDA=0"
   export FORCE_CUDA=1
