@@ -212,7 +212,7 @@ class Backbone(BaseModule):
             if 'padding_mask' not in inspect.signature(mixer.forward).parameters:
                 raise UserError(
                     f'mask_padding needs token mixers that leave padding out, and {type(mixer).__name__} does not; use '
-                    "ATConv, Conv or DepthwiseConv, or give its forward a second argument 'padding_mask'."
+                    "ATConv, Conv, DepthwiseConv, ACmix or LKCA, or give its forward a second argument 'padding_mask'."
                 )
 
     def _check_input(self, x: Tensor) -> None:

@@ -11,20 +11,34 @@ from torch import nn
 from mmatconv.backbones.attention_adapters import SpatialReductionAttention, WindowAttention
 from mmatconv.errors import UserError
 from mmatconv.layers import ATConv
+from mmatconv.layers.token_mixers.acmix_reduction import ACmixReduction
+from mmatconv.layers.token_mixers.acmix_sliding import ACmixSliding
+from mmatconv.layers.token_mixers.acmix_window import ACmixWindow
 from mmatconv.layers.token_mixers.atconv_step import ATConvStep
+from mmatconv.layers.token_mixers.cross_shaped import CrossShapedAttention
+from mmatconv.layers.token_mixers.grid_attention import GridAttention
 from mmatconv.layers.token_mixers.hydra import HydraAttention
 from mmatconv.layers.token_mixers.inline import InLineAttention
+from mmatconv.layers.token_mixers.lkca import LKCA
+from mmatconv.layers.token_mixers.pooling_attention import PoolingAttention
 from mmatconv.layers.token_mixers.rank_aug import RankAugAttention
 from mmatconv.layers.token_mixers.static_convs import Conv, DepthwiseConv
 
 TOKEN_MIXERS = Registry('token mixer', scope='mmatconv')
 for mixer in (
+    ACmixReduction,
+    ACmixSliding,
+    ACmixWindow,
     ATConv,
     ATConvStep,
     Conv,
+    CrossShapedAttention,
     DepthwiseConv,
+    GridAttention,
     HydraAttention,
     InLineAttention,
+    LKCA,
+    PoolingAttention,
     RankAugAttention,
     SpatialReductionAttention,
     WindowAttention,

@@ -62,7 +62,10 @@ def test_a_mixer_of_ones_own_by_name_and_by_path():
 @pytest.mark.parametrize(
     ('token_mixer', 'message'),
     [
-        (dict(type='Attention'), "no token mixer 'Attention'; choose from ATConv.*, or register your own"),
+        (
+            dict(type='Attention'),
+            "no token mixer 'Attention'; choose from ACmix.*, ATConv, .*, or register",
+        ),
         (dict(type='ATConv', heads=2), "ATConv has no option 'heads'; it has kernel_size, bias, context_pool, and dim"),
         (dict(type='ATConv', kernel_size=[3, 5]), 'kernel_size is a list of 2, but there are 4 stages'),
         ([dict(type='ATConv')], 'token_mixer is a list of 1, but there are 4 stages'),
