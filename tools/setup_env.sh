@@ -116,7 +116,7 @@ unpack() {
 fitting_jobs() {
   local cores memory
   cores=$(nproc 2>/dev/null || echo 2)
-  memory=$(awk '/^MemAvailable/ { n = int($2 / 2.4e6); print n > 1 ? n : 1 }' /proc/meminfo 2>/dev/null || true)
+  memory=$(awk '/^MemAvailable/ { n = int($2 / 2.4e6); print (n > 1 ? n : 1) }' /proc/meminfo 2>/dev/null || true)
   printf '%s' $((memory && memory < cores ? memory : cores))
 }
 progress() { grep --line-buffered -E '^\[[0-9]+/[0-9]+\]|[Ee]rror:' | sed -u -E 's/^(\[[0-9]+\/[0-9]+\]).*\/([^/ ]+)\.o.*/\1 \2/' || true; }
