@@ -61,7 +61,8 @@ fi
 
 say "installing the pinned packages (about 5 GB on a machine that has none of them cached)"
 # --no-deps: the file is complete, and what it leaves out on purpose (override.in) must not come back.
-"$uv" pip install --python "$python" --no-deps --requirement "$pins"
+# Compiled to bytecode once: where PYTHONDONTWRITEBYTECODE is set, every process would compile what it imports again.
+"$uv" pip install --python "$python" --no-deps --compile-bytecode --requirement "$pins"
 
 case ${FORCE_CUDA:-} in
   1) gpu=gpu ;;
@@ -152,7 +153,7 @@ if [ -z "$(find_wheel)" ]; then
   mv "$wheels"/dist/*mmcv-*.whl "$wheels/" || die "compiling mmcv failed; the log is $wheels/build.log, call again to continue"
   rm -rf "$source" "$wheels/dist" "$wheels/sdist" "$wheels/one_by_one"
 fi
-"$uv" pip install --python "$python" --no-deps "$(find_wheel)"
+"$uv" pip install --python "$python" --no-deps --compile-bytecode "$(find_wheel)"
 "$python" -c 'import mmcv.ops' || die "the compiled mmcv does not import; remove $wheels and call again"
 
 printf '%s' "$stamp_text" >"$venv/.complete"
