@@ -279,7 +279,8 @@ def trained(data_root, tmp_path_factory):
         [*command, '--cfg-options', *options], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr, work_dir
+    (log,) = work_dir.glob('*/*.log')
+    return log.read_text(), work_dir
 
 
 def test_run_reads_the_lmdb_and_evaluates_both_weights(data_root, trained):

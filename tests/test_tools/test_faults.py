@@ -138,7 +138,7 @@ def test_nan_in_one_process_stops_both(run, faulty, tmp_path):
     last = tmp_path / 'work' / 'epoch_1.pth'
     assert outcome.sentence == (
         'the loss is not finite at iteration 4, and training stopped before it reached the weights; the last finite '
-        f'checkpoint is {last}; lower the learning rate, or leave such steps out with --nan skip'
+        f'checkpoint is {last}; lower the learning rate, or skip such steps with --nan skip'
     )
     assert all(torch.isfinite(tensor).all() for tensor in read(last)['state_dict'].values())
     assert [path.name for path in last.parent.glob('*.pth*')] == ['epoch_1.pth']

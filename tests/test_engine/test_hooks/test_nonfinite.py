@@ -134,7 +134,7 @@ def scaled():
 @pytest.mark.parametrize('broken', ['nan', 'inf', 0])
 def test_overflow_is_left_to_the_loss_scale(tmp_path, scaled, broken):
     hook = NonFiniteLossHook()
-    runner, weights = train(tmp_path / 'overflow', [1, 2, broken, 2, 1, 2], hook, type=scaled)
+    runner, weights = train(tmp_path / f'overflow-{broken}', [1, 2, broken, 2, 1, 2], hook, type=scaled)
     assert weights[0] != weights[1] == weights[2] != weights[3]
     assert runner.optim_wrapper.loss_scaler.get_scale() == 2
     assert (hook.overflowed, hook.skipped) == (1, 0)
