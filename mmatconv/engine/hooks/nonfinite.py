@@ -173,6 +173,9 @@ class _Guard:
         else:
             self.on_failure(reason)
 
+    # MMEngine's schedulers warn where the step they count, which this one calls, is not marked so.
+    step._with_counter = True
+
     @torch.no_grad()
     def _spoil_gradients(self) -> None:
         """Makes the scaler of every process leave the step out: it looks at the gradients of its own process alone."""
