@@ -14,6 +14,7 @@ from mmatconv.ops import dynamic_depthwise_conv2d
 from mmatconv.version import __version__
 
 __all__ = [
+    'ACmixResNet',
     'ATConv',
     'ATConvPVT',
     'ATConvSwin',
@@ -26,6 +27,7 @@ __all__ = [
 
 # Imported when first used. Configs and programs name these, as ``type='mmatconv.NonFiniteLossHook'``.
 _LAZY = {
+    'ACmixResNet': 'mmatconv.backbones',
     'AttNet': 'mmatconv.backbones',
     'ATConvPVT': 'mmatconv.backbones',
     'ATConvSwin': 'mmatconv.backbones',

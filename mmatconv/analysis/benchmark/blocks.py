@@ -1,4 +1,4 @@
-"""Token mixers on one map: the operators of the paper's figure 4 as far as a public class exists."""
+"""Token mixers on one map: the operators of the paper's figure 4, ACmix and LKCA."""
 
 from collections.abc import Callable
 
@@ -6,19 +6,25 @@ import torch
 from torch import nn
 
 from mmatconv.analysis.benchmark.case import DTYPES, Candidate, Case, Setting
-from mmatconv.analysis.benchmark.grid_attention import GridAttention
 from mmatconv.analysis.benchmark.random_weights import randomize
 from mmatconv.analysis.benchmark.released_baseline import ReleasedATConv
 from mmatconv.backbones.attention_adapters import SpatialReductionAttention, WindowAttention
 from mmatconv.errors import UserError
 from mmatconv.layers import ATConv
+from mmatconv.layers.token_mixers.acmix_sliding import ACmixSliding
+from mmatconv.layers.token_mixers.acmix_window import ACmixWindow
+from mmatconv.layers.token_mixers.cross_shaped import CrossShapedAttention
+from mmatconv.layers.token_mixers.grid_attention import GridAttention
 from mmatconv.layers.token_mixers.hydra import HydraAttention
 from mmatconv.layers.token_mixers.inline import InLineAttention
+from mmatconv.layers.token_mixers.lkca import LKCA
+from mmatconv.layers.token_mixers.pooling_attention import PoolingAttention
 from mmatconv.layers.token_mixers.static_convs import DepthwiseConv
 
 REFERENCE = 'released'
 HEAD_CHANNELS = 32
-NO_CROSS_SHAPED = 'cross-shaped (CSwin) attention: neither mmdet, mmpretrain nor timm has a class'
+# What LKCA's kernel is trained for; on larger maps it is a window.
+LKCA_SIZE = 14
 
 
 def block_case(setting: Setting) -> Case:
@@ -44,12 +50,20 @@ def block_case(setting: Setting) -> Case:
         'spatial-reduction': lambda: SpatialReductionAttention(dim, heads, sr_ratio=8),
         'inline': lambda: InLineAttention(dim, heads),
         'hydra': lambda: HydraAttention(dim),
-        'grid': lambda: GridAttention(dim),
+        'grid': lambda: GridAttention(dim, heads, grid_size=8),
+        'pooling': lambda: PoolingAttention(dim, heads),
+        'acmix-window': lambda: ACmixWindow(dim, heads),
+        'acmix-sliding': lambda: ACmixSliding(dim, heads),
+        'lkca': lambda: LKCA(dim, LKCA_SIZE, num_heads=heads),
         'depthwise': lambda: DepthwiseConv(dim, size),
     }
     dtype = DTYPES[setting.dtype]
     x = setting.random(dim, dtype)
-    candidates, left_out = [], [NO_CROSS_SHAPED]
+    candidates, left_out = [], []
+    if heads % 2:
+        left_out.append(f'cross-shaped attention: needs an even number of heads, and {dim} channels make {heads}')
+    else:
+        mixers['cross-shaped'] = lambda: CrossShapedAttention(dim, heads)
     for name, make in mixers.items():
         torch.manual_seed(0)
         try:

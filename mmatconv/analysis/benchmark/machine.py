@@ -16,7 +16,6 @@ PACKAGES = {
     'mmcv': ('onedl-mmcv', 'mmcv', 'mmcv-lite'),
     'mmdet': ('onedl-mmdetection', 'mmdet'),
     'mmseg': ('onedl-mmsegmentation', 'mmsegmentation'),
-    'timm': ('timm',),
 }
 
 

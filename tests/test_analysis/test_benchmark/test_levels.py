@@ -1,7 +1,6 @@
 """Which candidates, settings and detectors the benchmark has."""
 
 from dataclasses import replace
-from importlib.util import find_spec
 
 import pytest
 import torch
@@ -15,14 +14,17 @@ SMALL = Setting(size=(9, 7), batch=2, channels=32)
 
 class TestCases:
     def test_every_token_mixer_keeps_the_shape(self):
-        case = blocks.block_case(replace(SMALL, size=(20, 13)))
-        names = [candidate.name for candidate in case.candidates]
-        expected = ['ours', 'released', 'window', 'spatial-reduction', 'inline', 'hydra', 'grid', 'depthwise']
-        has_timm = find_spec('timm') is not None
-        assert names == [name for name in expected if has_timm or name != 'grid']
-        assert all(c.function(*c.inputs).shape == (2, 32, 20, 13) for c in case.candidates)
-        assert any('cross-shaped' in reason for reason in case.left_out)
-        assert any('grid' in reason for reason in case.left_out) != has_timm
+        case = blocks.block_case(replace(SMALL, size=(20, 13), channels=64))
+        assert [candidate.name for candidate in case.candidates] == [
+            *('ours', 'released', 'window', 'spatial-reduction', 'inline', 'hydra', 'grid', 'pooling'),
+            *('acmix-window', 'acmix-sliding', 'lkca', 'depthwise', 'cross-shaped'),
+        ]
+        assert all(c.function(*c.inputs).shape == (2, 64, 20, 13) for c in case.candidates)
+        assert not case.left_out
+
+    def test_one_head_has_no_cross_shaped_attention(self):
+        case = blocks.block_case(SMALL)
+        assert case.left_out == ['cross-shaped attention: needs an even number of heads, and 32 channels make 1']
 
     @pytest.mark.parametrize(('name', 'reference'), [('atconv-pvt-tiny', 'pvt'), ('atconv-swin-tiny', 'swin')])
     def test_originals_of_the_same_size(self, name, reference):
