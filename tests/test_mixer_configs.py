@@ -128,6 +128,8 @@ def test_file_name_says_what_is_inside(path):
     assert backbone.init_cfg == dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.')
     assert config.pretrained_hint
     assert backbone.get('mask_padding', False) == (mixer is not None)
+    # As Swin has it in detection, and PVT not.
+    assert backbone.get('out_norm', False) == ('swin' in name)
     recipe = config.optim_wrapper.optimizer
     expected = (2e-4, 1e-4) if 'pvt' in name or 'ade20k' in path else (1e-4, 0.05)
     assert (recipe.type, recipe.lr, recipe.weight_decay) == ('AdamW', *expected)

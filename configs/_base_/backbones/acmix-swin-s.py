@@ -9,5 +9,7 @@ backbone = dict(
     token_mixer=dict(type='ACmixWindow', num_heads=[3, 6, 12, 24]),
 )
 channels = [96, 192, 384, 768]
+# A LayerNorm on each map, as Swin has in detection.
+dense = dict(out_norm=True)
 drop_path = dict(detection=0.3, segmentation=0.3)
 weights = dict(type='Pretrained', checkpoint='checkpoints/acmix-swin-s_in1k.pth', prefix='backbone.')
