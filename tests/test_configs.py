@@ -1,6 +1,6 @@
 """Every detection and segmentation config parses, builds, trains one step, and says what its recipe says.
 
-The classification configs are in test_imagenet_configs.py.
+The classification configs are in test_imagenet_configs.py, those of docs/own_data.md in test_tools/test_own_data.py.
 """
 
 import re

@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from mmatconv.engine.checks.class_names import listed
 from mmatconv.errors import UserError
 
 NUMBERS = frozenset({int, float})
@@ -42,11 +43,15 @@ def check_coco(
     try:
         _check(content, labels, masks, classes)
     except _OddError as error:
-        raise UserError(f"annotation file '{file}' of {where}: {error}; {ADVICE}") from None
+        raise UserError(f"annotation file '{file}' of {where}: {error}; {error.advice}") from None
 
 
 class _OddError(ValueError):
     """What is wrong, without where."""
+
+    def __init__(self, text: str, advice: str = ADVICE) -> None:
+        super().__init__(text)
+        self.advice = advice
 
 
 def _check(content: Any, labels: bool, masks: bool, classes: Sequence[str] | None) -> None:
@@ -65,9 +70,13 @@ def _check(content: Any, labels: bool, masks: bool, classes: Sequence[str] | Non
     for index, name in enumerate(names):
         if type(name) is not str or name in names[:index]:
             raise _OddError(f'categories[{index}] has the name {_shown(name)}, expected a text of its own')
-    for name in classes or ():
-        if name not in names:
-            raise _OddError(f"the class '{name}' of the config is not among its categories {', '.join(names[:8])}")
+    if missing := [name for name in classes or () if name not in names]:
+        raise _OddError(
+            f"it has no category '{missing[0]}': its categories are {listed(names)}, the classes of the config "
+            f'{listed(classes)}',
+            'set metainfo.classes of every data set to the names in the file, and num_classes of every head to how '
+            'many they are',
+        )
     images = _ids(lists['images'], 'images')
     for index, image in enumerate(lists['images']):
         if type(image.get('file_name')) is not str or not image['file_name']:

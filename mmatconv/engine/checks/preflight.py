@@ -12,6 +12,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmatconv.engine.checks.class_names import check_heads, class_names
 from mmatconv.engine.checks.coco_json import check_coco
 from mmatconv.engine.checks.output_paths import check_work_dir
 from mmatconv.errors import UserError
@@ -32,6 +33,9 @@ def check_training(config: Config) -> None:
         check_dataloader(config, loader)
     check_evaluator(config, 'val_evaluator')
     check_annotation_files(config, loaders, 'val_evaluator')
+    for where, dataset in leaf_datasets(config.train_dataloader.get('dataset'), 'train_dataloader.dataset'):
+        if classes := class_names(dataset, config.get('default_scope')):
+            check_heads(config.model, classes, where)
     check_pretrained(config)
     if config.get('load_from') is not None:
         check_checkpoint_file(config.load_from)
@@ -115,8 +119,7 @@ def check_annotation_files(config: Config, loaders: list[str], evaluator: str) -
             loading = [step for step in steps if _type_name(step) == 'LoadAnnotations']
             options['labels'] |= loader != 'test_dataloader'
             options['masks'] |= loader == 'train_dataloader' and any(step.get('with_mask') for step in loading)
-            classes = (dataset.get('metainfo') or {}).get('classes')
-            if isinstance(classes, list | tuple):
+            if classes := class_names(dataset, config.get('default_scope')):
                 options['classes'] = classes
     metrics = config.get(evaluator)
     for metric in metrics if isinstance(metrics, list | tuple) else [metrics]:

@@ -80,7 +80,7 @@ ODD = [
     (['images', 1, 'file_name'], 3, 'images[1] has the file_name 3, expected a text'),
     (['images', 1], 'b.jpg', 'images[1] is "b.jpg", expected an object'),
     (['categories', 1, 'name'], 'disc', 'categories[1] has the name "disc", expected a text of its own'),
-    (['categories', 1, 'name'], 'rong', "the class 'ring' of the config is not among its categories disc, rong"),
+    (['categories', 1, 'name'], 'rong', "it has no category 'ring': its categories are 'disc', 'rong', the classes of"),
     (['categories'], {}, "'categories' is {}, expected a list"),
 ]  # fmt: skip
 
@@ -133,9 +133,11 @@ def test_the_tools_check_each_file_once(content, tmp_path, monkeypatch):
     )
     preflight.check_annotation_files(config, ['train_dataloader', 'val_dataloader'], 'val_evaluator')
     where = 'train_dataloader.dataset.dataset'
+    coco = list(CocoDataset.METAINFO['classes'])
     assert calls == [
-        ('d/a.json', dict(where=where, labels=True, masks=True, classes=CLASSES)),
-        ('b.json', dict(where='val_dataloader.dataset', labels=True, masks=False)),
+        ('d/a.json', dict(where=where, labels=True, masks=True, classes=list(CLASSES))),
+        # Where a config names no classes, they are the 80 of COCO.
+        ('b.json', dict(where='val_dataloader.dataset', labels=True, masks=False, classes=coco)),
         ('c.json', dict(where='val_evaluator', labels=True)),
     ]
     monkeypatch.setenv('LOCAL_RANK', '1')
