@@ -8,6 +8,7 @@ import pytest
 
 from mmatconv.datasets.camvid import CLASSES, convert_camvid
 from mmatconv.datasets.nuclei import convert_nuclei
+
 from ..reading import read_config
 
 NUCLEI = 'configs/own_data/mask-rcnn_attnet-xxs_fpn_nuclei.py'
