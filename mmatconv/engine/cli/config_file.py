@@ -38,7 +38,7 @@ class OptionsAction(DictAction):
 
 
 def load_config(name: str, options: dict[str, Any] | None = None) -> Config:
-    """Reads the config `name`, a path from the current folder or from the project's.
+    """Reads the config `name`: a path from the current folder or from the project's, or ``PACKAGE::PATH``.
 
     Raises:
         UserError: there is no such file, it cannot be parsed or run, or `options` do not fit it.
@@ -70,6 +70,12 @@ def find_config(name: str) -> Path:
     Raises:
         UserError: there is none; the sentence names the most similar file beside it.
     """
+    if '::' in name:
+        try:
+            return Path(Config._get_cfg_path(name, '')[0])
+        except Exception as error:
+            reason = ' '.join(str(error).split())
+            raise UserError(f"config '{name}' is not found: {reason}; expected PACKAGE::PATH") from error
     path = Path(name).expanduser()
     candidates = [path] if path.is_absolute() else [path, PROJECT / path]
     for candidate in candidates:
