@@ -6,11 +6,11 @@ data_hint = 'docs/own_data.md says where the nuclei are and how they are convert
 data_root = 'data/nuclei/'
 metainfo = dict(classes=('nucleus',), palette=[(230, 85, 60)])
 num_classes = 1
-# Of the training images, one in a hundred has more than 300 nuclei; the most are 375.
+# The most nuclei in an image are 375.
 detections = 500
 
 model = dict(
-    # Anchors from 8 px: half of the nuclei measure less than 18 px, one in twenty less than 6 px.
+    # Anchors from 8 px: half of the nuclei measure less than 18 px, one in twenty less than 7 px.
     rpn_head=dict(anchor_generator=dict(scales=[2])),
     roi_head=dict(bbox_head=dict(num_classes=num_classes), mask_head=dict(num_classes=num_classes)),
     train_cfg=dict(rpn_proposal=dict(nms_pre=1000, max_per_img=detections), rcnn=dict(sampler=dict(num=128))),

@@ -114,6 +114,13 @@ MIXERS = {
     'RankAugAttention': (dict(num_heads=2), FoldReport(3, 6, 6, 3, 0)),
     'SpatialReductionAttention': (dict(num_heads=2, sr_ratio=2), FoldReport(3, 3, 3, 3, 0, kept=6)),
     'WindowAttention': (dict(num_heads=2, window_size=4), FoldReport(3, 3, 3, 3, 0, kept=6)),
+    'ACmixReduction': (dict(), FoldReport(3, 3, 3, 3, 0, kept=6)),
+    'ACmixSliding': (dict(), FoldReport(3, 3, 3, 3, 0, kept=6)),
+    'ACmixWindow': (dict(num_heads=2), FoldReport(3, 3, 3, 3, 0, kept=6)),
+    'CrossShapedAttention': (dict(num_heads=2), FoldReport(3, 3, 3, 3, 0, kept=6)),
+    'GridAttention': (dict(num_heads=2), FoldReport(3, 3, 3, 3, 0, kept=6)),
+    'LKCA': (dict(num_heads=2), FoldReport(3, 3, 3, 3, 0, kept=6)),
+    'PoolingAttention': (dict(num_heads=2), FoldReport(3, 3, 3, 3, 0, kept=6)),
 }
 STEP_REPORTS = {
     'kernel_generator': FoldReport(3, 3, 3, 3, 0, kept=6),

@@ -88,7 +88,7 @@ def test_ap_counts_as_many_detections_as_the_model_makes():
     assert read_config(NUCLEI).model.test_cfg.rcnn.max_per_img == options['proposal_nums'][-1]
     boxes = [[5 * (i % 20), 5 * (i // 20), 4, 4] for i in range(200)]
     truth = [dict(id=i + 1, image_id=1, category_id=1, bbox=box, area=16, iscrowd=0) for i, box in enumerate(boxes)]
-    options.pop('type')
+    options = {key: value for key, value in options.items() if key not in ('type', '_scope_')}
     metric = CocoMetric(**{**options, 'metric': 'bbox', 'ann_file': None})
     metric._coco_api = COCO()
     metric._coco_api.dataset = dict(

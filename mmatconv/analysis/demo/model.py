@@ -62,7 +62,7 @@ class TrainedModel:
         self.model.load_state_dict(state, strict=False)
         self.model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
         init_default_scope(config.default_scope)
-        dataset = preflight.leaf_datasets(config.test_dataloader.dataset, '')[0][1]
+        dataset = next(preflight.leaf_datasets(config.test_dataloader.dataset, ''))[1]
         load, *steps = [step for place, step in enumerate(dataset.pipeline) if place == 0 or not _loads(step)]
         self._load, self._prepare = TRANSFORMS.build(load), Compose(steps)
         meta = content.get('meta')

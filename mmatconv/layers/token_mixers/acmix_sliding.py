@@ -8,7 +8,7 @@ from mmatconv.layers.checks import check_kernel_size
 from mmatconv.layers.pointwise import PointwiseConv
 from mmatconv.layers.token_mixers.acmix import ACmix
 from mmatconv.layers.token_mixers.windows import merge_windows, pad_to_windows, split_windows
-from mmatconv.ops.cpu.linear import linear
+from mmatconv.ops.products import linear
 
 # Side of the tiles of queries, in pixels of the output, for windows up to this size: larger tiles copy less and
 # multiply more, 64 queries by 196 keys at a window of 7.
@@ -92,8 +92,9 @@ def sliding_attention(q: Tensor, k: Tensor, v: Tensor, size: int, stride: int = 
 
 def _tile(side: int, size: int) -> int:
     """The side of a tile: as few tiles as there can be, of about the same size."""
-    count = -(-side // max(TILE, size))
-    return -(-side // count)
+    largest = max(TILE, size)
+    count = (side + largest - 1) // largest
+    return (side + count - 1) // count
 
 
 def _halos(x: Tensor, queries: tuple[int, int], tiles: list[int], size: int, stride: int) -> Tensor:

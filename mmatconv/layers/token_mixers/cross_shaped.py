@@ -8,7 +8,7 @@ from mmatconv.errors import UserError
 from mmatconv.layers.checks import check_num_heads
 from mmatconv.layers.token_mixers.per_image import PerImageMixer
 from mmatconv.layers.token_mixers.windows import merge_windows, pad_to_windows, split_windows
-from mmatconv.ops.cpu.linear import linear
+from mmatconv.ops.products import linear
 
 
 class CrossShapedAttention(PerImageMixer):

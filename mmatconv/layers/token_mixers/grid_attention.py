@@ -12,7 +12,7 @@ from mmatconv.layers.token_mixers.windows import (
     relative_position_table,
     split_windows,
 )
-from mmatconv.ops.cpu.linear import linear
+from mmatconv.ops.products import linear
 
 
 class GridAttention(PerImageMixer):
