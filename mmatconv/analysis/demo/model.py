@@ -62,7 +62,7 @@ class TrainedModel:
         self.model.load_state_dict(state, strict=False)
         self.model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
         init_default_scope(config.default_scope)
-        dataset = next(preflight.leaf_datasets(config.test_dataloader.dataset, ''))[1]
+        _, dataset = next(preflight.leaf_datasets(config.test_dataloader.dataset, ''))
         load, *steps = [step for place, step in enumerate(dataset.pipeline) if place == 0 or not _loads(step)]
         self._load, self._prepare = TRANSFORMS.build(load), Compose(steps)
         meta = content.get('meta')
@@ -110,7 +110,6 @@ def _classes(model: nn.Module, meta: dict, dataset: dict) -> tuple[list[str], li
     known = [meta.get('dataset_meta'), meta, dataset.get('metainfo'), getattr(_class_of(dataset), 'METAINFO', None)]
     known = [{str(key).lower(): value for key, value in each.items()} for each in known if isinstance(each, dict)]
     count = max((module.num_classes for module in model.modules() if _counts(module)), default=0)
-    # Of a single class, mmdet also takes the bare name, and then names other things than one.
     names = next((list(each['classes']) for each in known if isinstance(each.get('classes'), list | tuple)), [])
     colours = next((each['palette'] for each in known if isinstance(each.get('palette'), list | tuple)), [])
     names += [f'class {index}' for index in range(len(names), count)]
@@ -121,7 +120,10 @@ def _classes(model: nn.Module, meta: dict, dataset: dict) -> tuple[list[str], li
 
 
 def _class_of(dataset: dict) -> type | None:
-    return DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
+    if not isinstance(dataset['type'], str):
+        return dataset['type']
+    with DATASETS.switch_scope_and_registry(None) as registry:  # that of the default scope
+        return registry.get(dataset['type'])
 
 
 def _counts(module: nn.Module) -> bool:

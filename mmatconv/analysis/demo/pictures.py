@@ -22,7 +22,7 @@ class Painter:
 
     def __init__(self, config: Config, model: TrainedModel, threshold: float) -> None:
         set_visualizer(config)
-        self._visualizer: Any = VISUALIZERS.build({**config.visualizer, 'vis_backends': None})
+        self._visualizer: Any = VISUALIZERS.build({**config.visualizer, 'name': 'image_demo', 'vis_backends': None})
         self._visualizer.dataset_meta = dict(classes=model.classes, palette=model.palette)
         self._threshold = threshold
 
