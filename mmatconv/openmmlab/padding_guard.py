@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from mmatconv.layers.padding_mask import PaddingMask
+from mmatconv.openmmlab.log import log_change
 from mmatconv.ops.tracing import is_traced
 
 # Score and box of a position in the padding: a sigmoid of 0, and a box outside of every image.
@@ -52,6 +53,7 @@ def guard_detectors() -> None:
     if not _watching:
         _watching = True
         nn.modules.module.register_module_module_registration_hook(_watch)
+        log_change("torch's module registration", 'hooks keep neck and heads out of the padding')
 
 
 def _watch(parent: nn.Module, name: str, child: nn.Module | None) -> None:

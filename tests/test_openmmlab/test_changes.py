@@ -1,5 +1,7 @@
 """Each change of another package is made by a call, once, and names itself at debug level."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from mmcv.ops.nms import NMSop, nms
@@ -8,9 +10,11 @@ from mmengine.dist import get_rank, master_only, utils
 from mmengine.runner.checkpoint import CheckpointLoader, load_from_local
 
 from mmatconv.checkpoint import reader
+from mmatconv.openmmlab import padding_guard
 from mmatconv.openmmlab.bfloat16_ops import support_bfloat16_on_cpu
 from mmatconv.openmmlab.checkpoint_loader import use_safe_loader
 from mmatconv.openmmlab.config_packages import register_config_packages
+from mmatconv.openmmlab.padding_guard import guard_detectors
 from mmatconv.openmmlab.roi_align import guard_roi_align
 from mmatconv.openmmlab.torch_load import guard_torch_load
 from mmatconv.openmmlab.visualizer import every_process_draws
@@ -22,6 +26,8 @@ def unchanged(monkeypatch):
     for owner in (RoIAlignFunction, NMSop):
         monkeypatch.setattr(owner, 'forward', staticmethod(getattr(owner.forward, '__wrapped__', owner.forward)))
     monkeypatch.setattr(RoIAlign, 'forward', getattr(RoIAlign.forward, '__wrapped__', RoIAlign.forward))
+    monkeypatch.setattr(padding_guard, '_watching', False)
+    monkeypatch.setattr(torch.nn.modules.module, '_global_module_registration_hooks', OrderedDict())
     monkeypatch.setattr(torch, 'load', reader._torch_load)
     monkeypatch.setattr(CheckpointLoader, '_schemes', {**CheckpointLoader._schemes, '': load_from_local})
 
@@ -29,6 +35,7 @@ def unchanged(monkeypatch):
 CHANGES = {
     'RoIAlignFunction.forward': guard_roi_align,
     'NMSop.forward, RoIAlign.forward': support_bfloat16_on_cpu,
+    "torch's module registration": guard_detectors,
     'torch.load': guard_torch_load,
     "CheckpointLoader's scheme ''": use_safe_loader,
 }
