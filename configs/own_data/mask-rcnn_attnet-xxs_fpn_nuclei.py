@@ -45,14 +45,10 @@ test_dataloader = dict(
         pipeline=test_pipeline,
     )
 )
-# pycocotools' AP counts the first 100 detections of an image whatever proposal_nums says; that of mmdet's
-# parallel evaluation counts as many as its last number.
-val_evaluator = dict(
-    ann_file=data_root + 'annotations/instances_val.json', use_mp_eval=True, proposal_nums=(100, 300, detections)
-)
-test_evaluator = dict(
-    ann_file=data_root + 'annotations/instances_test.json', use_mp_eval=True, proposal_nums=(100, 300, detections)
-)
+# pycocotools' overall AP counts the first 100 detections of an image whatever proposal_nums says; AP50 and AP75 count
+# as many as its last number.
+val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json', proposal_nums=(100, 300, detections))
+test_evaluator = dict(ann_file=data_root + 'annotations/instances_test.json', proposal_nums=(100, 300, detections))
 
 epochs = 24
 train_cfg = dict(max_epochs=epochs)

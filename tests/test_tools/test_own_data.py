@@ -77,26 +77,3 @@ def test_camvid_names_the_classes_of_the_converter():
         assert loader.dataset.metainfo.classes == CLASSES
         assert len(loader.dataset.metainfo.palette) == len(CLASSES) == config.model.decode_head.num_classes
         assert not loader.dataset.reduce_zero_label
-
-
-def test_ap_counts_as_many_detections_as_the_model_makes():
-    """375 nuclei in an image; the 100 of COCO would end AP at 27 percent of them."""
-    from mmdet.datasets.api_wrappers import COCO
-    from mmdet.evaluation import CocoMetric
-
-    options = dict(read_config(NUCLEI).val_evaluator)
-    assert read_config(NUCLEI).model.test_cfg.rcnn.max_per_img == options['proposal_nums'][-1]
-    boxes = [[5 * (i % 20), 5 * (i // 20), 4, 4] for i in range(200)]
-    truth = [dict(id=i + 1, image_id=1, category_id=1, bbox=box, area=16, iscrowd=0) for i, box in enumerate(boxes)]
-    options = {key: value for key, value in options.items() if key not in ('type', '_scope_')}
-    metric = CocoMetric(**{**options, 'metric': 'bbox', 'ann_file': None})
-    metric._coco_api = COCO()
-    metric._coco_api.dataset = dict(
-        images=[dict(id=1, height=100, width=100)], annotations=truth, categories=[dict(id=1, name='nucleus')]
-    )
-    metric._coco_api.createIndex()
-    metric.dataset_meta = dict(classes=('nucleus',))
-    corners = np.array([[x, y, x + w, y + h] for x, y, w, h in boxes], float)
-    found = dict(img_id=1, bboxes=corners, scores=np.linspace(1, 0.5, 200), labels=np.zeros(200, int))
-    scores = metric.compute_metrics([(dict(img_id=1, height=100, width=100), found)])
-    assert scores['bbox_mAP'] == 1
