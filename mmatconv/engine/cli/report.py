@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from types import FrameType, MappingProxyType
 from typing import Any
 
+from torch.utils.data import get_worker_info
+
 from mmatconv.engine.cli.error_messages import error_message, lost_connection
 from mmatconv.engine.launch.messages import DEBUG, others_failed, print_error
 from mmatconv.engine.runner.checkpoint_files import last_checkpoint
@@ -64,8 +66,12 @@ def _catch_signals() -> None:
     owner = os.getpid()
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        # Forked data workers inherit this handler; their parent ends them.
         if os.getpid() != owner:
+            # Forked children inherit this handler. Data workers are ended by their parent, which is interrupted too;
+            # others, such as those of a pool, must end when they are told to, or who waits for them hangs.
+            if signum == signal.SIGTERM and get_worker_info() is None:
+                signal.signal(signum, signal.SIG_DFL)
+                os.kill(os.getpid(), signum)
             return
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, signal.SIG_IGN)
