@@ -2,6 +2,10 @@
 
 Detectors and segmentors batch images of different sizes by zeros at the right and at the bottom. Convolutions that see
 zeros there as well compute for each image what they compute for it alone.
+
+Nothing here asks a GPU for a number: sizes stay on the device of the maps, so that no step waits for the one before
+and a CUDA graph can be captured. On a CPU, where looking is free, whole images have no mask and only padding is
+written.
 """
 
 from collections.abc import Sequence
@@ -16,39 +20,61 @@ class PaddingMask:
     """The valid height and width of each map of a batch; the rest is padding.
 
     Args:
-        sizes: (B, 2), heights and widths.
+        sizes: (B, 2), int32, heights and widths, on the device of the maps. Operators that take ``sizes`` mean this.
         shape: H and W of the maps.
-        side_lengths: ``sizes`` as Python integers, where they are known. Without them everything is computed with
-            boolean masks, which torch.compile traces as one graph for all sizes. Default: None.
     """
 
-    def __init__(self, sizes: Tensor, shape: Sequence[int], side_lengths: list[list[int]] | None = None) -> None:
+    def __init__(self, sizes: Tensor, shape: Sequence[int]) -> None:
         self.sizes = sizes
-        self.shape = shape
-        self.side_lengths = side_lengths
+        self.shape = tuple(shape)
+        # What is derived from the sizes: layers of one resolution share it.
         self.cache: dict = {}
 
+    @property
+    def side_lengths(self) -> list[list[int]]:
+        """``sizes`` as Python integers, for code that goes from image to image. A GPU has to be waited for."""
+        return self.sizes.tolist()
+
     def downsample(self, factor: int) -> 'PaddingMask':
-        """The mask after a layer of stride ``factor`` that rounds the size of its output up."""
-        side_lengths = None if self.side_lengths is None else [_ceil(size, factor) for size in self.side_lengths]
-        return PaddingMask((self.sizes + factor - 1) // factor, tuple(_ceil(self.shape, factor)), side_lengths)
+        """The mask after layers that divide the size by ``factor``, a power of two, and round up."""
+        padding_mask = self
+        while factor > 1:
+            padding_mask, factor = padding_mask._halve(), factor // 2
+        return padding_mask
+
+    def _halve(self) -> 'PaddingMask':
+        if 'half' not in self.cache:
+            self.cache['half'] = PaddingMask((self.sizes + 1) // 2, [(side + 1) // 2 for side in self.shape])
+        return self.cache['half']
 
     def at(self, shape: Sequence[int]) -> 'PaddingMask | None':
         """The mask of maps smaller by a power of two; None for any other shape."""
-        if tuple(shape) == tuple(self.shape):
-            return self
-        for exponent in range(1, 8):
-            if tuple(_ceil(self.shape, 2**exponent)) == tuple(shape):
-                return self.downsample(2**exponent)
+        for exponent in range(8):
+            factor = 2**exponent
+            # Not -(-side // factor): torch's TorchScript exporter to ONNX rounds // of negative numbers toward zero.
+            if tuple((side + factor - 1) // factor for side in self.shape) == tuple(shape):
+                return self.downsample(factor)
         return None
 
     def valid(self) -> Tensor:
         """(B, 1, H, W), boolean, False in the padding."""
-        if 'mask' not in self.cache:
+        if 'valid' not in self.cache:
             rows, columns = (torch.arange(side, device=self.sizes.device) for side in self.shape)
             inside_rows, inside_columns = rows < self.sizes[:, :1], columns < self.sizes[:, 1:]
-            self.cache['mask'] = (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
-        return self.cache['mask']
+            self.cache['valid'] = (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
+        return self.cache['valid']
+
+    def pixels(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Sample, row and column of each pixel of padding. A GPU has to be waited for."""
+        if 'pixels' not in self.cache:
+            self.cache['pixels'] = self.valid()[:, 0].logical_not().nonzero(as_tuple=True)
+        return self.cache['pixels']
+
+    def nearest(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Sample, row and column of the valid pixel that is nearest to each of :meth:`pixels`."""
+        samples, rows, columns = self.pixels()
+        last_rows, last_columns = (self.sizes[samples] - 1).unbind(1)
+        return samples, torch.minimum(rows, last_rows), torch.minimum(columns, last_columns)
 
     def zero_padding(self, x: Tensor, inplace: bool = False) -> Tensor:
         """Set the padding to zero, in the gradient too.
@@ -61,11 +87,7 @@ class PaddingMask:
         Returns:
             (B, C, H, W).
         """
-        if self.side_lengths is None or is_traced():
-            return torch.where(self.valid(), x, 0)
-        if torch.is_grad_enabled() and x.requires_grad:
-            return _Zero.apply(x, self.side_lengths, inplace)
-        return zero_outside_(x if inplace else x.clone(), self.side_lengths)
+        return torch.where(self.valid(), x, 0) if is_traced() else _Zero.apply(x, self, inplace)
 
     def replicate_edge(self, x: Tensor) -> Tensor:
         """Repeat the last valid row and column into the padding, as interpolation does at the border of a map.
@@ -76,62 +98,60 @@ class PaddingMask:
         Returns:
             (B, C, H, W).
         """
-        if self.side_lengths is not None and not is_traced():
-            return _ReplicateEdge.apply(x, self.side_lengths)
-        batch, _, height, width = x.shape
-        rows, columns = (torch.arange(side, device=x.device) for side in (height, width))
-        rows = torch.minimum(rows, self.sizes[:, :1].to(x.device) - 1)[:, :, None]
-        columns = torch.minimum(columns, self.sizes[:, 1:].to(x.device) - 1)[:, None, :]
-        samples = torch.arange(batch, device=x.device)[:, None, None]
-        return x.permute(0, 2, 3, 1)[samples, rows, columns].permute(0, 3, 1, 2)
+        if _is_on_host(x):
+            return _ReplicateEdge.apply(x, self)
+        for dim, side in ((2, self.sizes[:, 0]), (3, self.sizes[:, 1])):
+            last = side.view(-1, 1, 1, 1) - 1
+            place = torch.arange(x.shape[dim], device=x.device).view((-1, 1) if dim == 2 else (1, -1))
+            index = last.long().expand([1 if i == dim else x.shape[i] for i in range(4)])
+            x = torch.where(place <= last, x, x.gather(dim, index))
+        return x
 
 
-def _ceil(sides: Sequence[int], factor: int) -> list[int]:
-    # Not -(-side // factor): torch's TorchScript exporter to ONNX rounds // of negative numbers toward zero.
-    return [(side + factor - 1) // factor for side in sides]
+def _is_on_host(x: Tensor) -> bool:
+    """Whether values may decide what is computed, which no tracer follows and which costs a GPU a wait."""
+    return x.device.type == 'cpu' and not is_traced()
 
 
-def zero_outside_(x: Tensor, sizes: list[list[int]]) -> Tensor:
-    """Overwrite the padding of (B, C, H, W) with zeros."""
-    for sample, (height, width) in zip(x, sizes):
-        if height < x.shape[2]:
-            sample[:, height:].zero_()
-        if width < x.shape[3]:
-            sample[:, :height, width:].zero_()
-    return x
+def _pixels_of(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1)
 
 
 class _Zero(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, sizes: list[list[int]], inplace: bool) -> Tensor:
-        ctx.sizes = sizes
+    def forward(ctx, x: Tensor, padding_mask: PaddingMask, inplace: bool) -> Tensor:
+        ctx.padding_mask = padding_mask
         # Not marked as changed: autograd forbids that for views of what other functions returned, as layers do.
-        return zero_outside_(x.view_as(x) if inplace else x.clone(), sizes)
+        if _is_on_host(x):
+            x = x.view_as(x) if inplace else x.clone()
+            _pixels_of(x)[padding_mask.pixels()] = 0
+            return x
+        if inplace:
+            return x.view_as(x).masked_fill_(~padding_mask.valid(), 0)
+        return torch.where(padding_mask.valid(), x, 0)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         # Differentiable as well: the second derivative takes the same way.
-        return _Zero.apply(grad, ctx.sizes, False), None, None
+        return _Zero.apply(grad, ctx.padding_mask, False), None, None
 
 
 class _ReplicateEdge(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, sizes: list[list[int]]) -> Tensor:
-        ctx.sizes = sizes
+    def forward(ctx, x: Tensor, padding_mask: PaddingMask) -> Tensor:
+        ctx.padding_mask = padding_mask
         output = x.clone()
-        for sample, (height, width) in zip(output, sizes):
-            sample[:, height:] = sample[:, height - 1 : height]
-            sample[:, :, width:] = sample[:, :, width - 1 : width]
+        _pixels_of(output)[padding_mask.pixels()] = _pixels_of(x)[padding_mask.nearest()]
         return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        grad = grad.clone()
-        for sample, (height, width) in zip(grad, ctx.sizes):
-            sample[:, :, width - 1] += sample[:, :, width:].sum(2)
-            sample[:, height - 1] += sample[:, height:].sum(1)
-        return zero_outside_(grad, ctx.sizes), None
+        padding, grad = ctx.padding_mask.pixels(), grad.clone()
+        pixels = _pixels_of(grad)
+        pixels.index_put_(ctx.padding_mask.nearest(), pixels[padding], accumulate=True)
+        pixels[padding] = 0
+        return grad, None
 
 
 def find_padding(images: Tensor) -> PaddingMask | None:
@@ -144,24 +164,21 @@ def find_padding(images: Tensor) -> PaddingMask | None:
         images: (B, C, H, W).
 
     Returns:
-        The mask, or None if no image is padded.
+        The mask; on a CPU, unless traced, None if no image is padded.
     """
     shape = tuple(images.shape[2:])
-    traced = is_traced()
-    if not traced:
+    on_host = _is_on_host(images)
+    if on_host:
         edges = (images[:, :, -1:, :], images[:, :, :, -1:])
         if all(bool((edge != 0).flatten(1).any(1).all()) for edge in edges):
             return None
     shown = (images != 0).any(1)
     sizes = torch.stack([_last(shown.any(2)), _last(shown.any(1))], dim=1)
-    if traced:
-        return PaddingMask(sizes, shape)
-    side_lengths = sizes.tolist()
-    return None if all(tuple(size) == shape for size in side_lengths) else PaddingMask(sizes, shape, side_lengths)
+    return None if on_host and bool((sizes == sizes.new_tensor(shape)).all()) else PaddingMask(sizes, shape)
 
 
 def _last(flags: Tensor) -> Tensor:
-    """(B, N) -> (B,), the number of entries up to the last True; N if there is none."""
+    """(B, N) -> (B,), int32, the number of entries up to the last True; N if there is none."""
     count = flags.shape[1]
-    ends = (torch.arange(1, count + 1, device=flags.device) * flags).amax(1)
+    ends = (torch.arange(1, count + 1, device=flags.device, dtype=torch.int32) * flags).amax(1)
     return torch.where(ends == 0, count, ends)

@@ -160,6 +160,13 @@ def test_mixers_that_see_everything_are_refused():
         AttNet(ARCH, token_mixer=dict(type='HydraAttention'), mask_padding=True)
 
 
+@pytest.fixture(params=['host', 'device'])
+def branch(request, monkeypatch):
+    """Values are computed as on a CPU, and as on a GPU, which is never asked for one."""
+    if request.param == 'device':
+        monkeypatch.setattr('mmatconv.layers.padding_mask._is_on_host', lambda x: False)
+
+
 class TestPaddingMask:
     def test_only_what_lies_behind_the_last_pixel_is_padding(self):
         x = torch.ones(4, 3, 5, 7)
@@ -172,33 +179,30 @@ class TestPaddingMask:
         assert find_padding(x[2:]) is None
 
     def test_shrinking_and_other_resolutions(self):
-        padding_mask = PaddingMask(torch.tensor([[41, 96]]), (96, 100), [[41, 96]])
-        assert (padding_mask.downsample(4).side_lengths, padding_mask.downsample(4).shape) == ([[11, 24]], (24, 25))
+        padding_mask = PaddingMask(torch.tensor([[41, 96]], dtype=torch.int32), (96, 100))
+        quarter = padding_mask.downsample(4)
+        assert (quarter.side_lengths, quarter.shape, quarter.sizes.dtype) == ([[11, 24]], (24, 25), torch.int32)
         assert padding_mask.at((12, 13)).sizes.tolist() == [[6, 12]]
+        assert padding_mask.at((24, 25)) is quarter, 'what was derived from the sizes is derived again'
         assert padding_mask.at((96, 100)) is padding_mask and padding_mask.at((14, 14)) is None
 
-    def test_extending_repeats_the_last_valid_pixels(self):
-        x = torch.arange(12.0).view(1, 1, 3, 4)
+    def test_extending_repeats_the_last_valid_pixels(self, branch):
+        x = torch.arange(24.0).view(2, 1, 3, 4)
+        padding_mask = PaddingMask(torch.tensor([[2, 2], [3, 4]]), (3, 4))
         expected = [[0, 1, 1, 1], [4, 5, 5, 5], [4, 5, 5, 5]]
-        for side_lengths in (None, [[2, 2]]):
-            assert (
-                PaddingMask(torch.tensor([[2, 2]]), (3, 4), side_lengths).replicate_edge(x)[0, 0].tolist() == expected
-            )
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            extended = padding_mask.replicate_edge(x.expand(-1, 3, -1, -1).contiguous(memory_format=memory_format))
+            assert extended[0, 2].tolist() == expected and extended[1, 2].equal(x[1, 0])
+            assert extended.is_contiguous(memory_format=memory_format)
 
-    def test_gradients_of_extending(self):
-        sizes = [[2, 3], [3, 1]]
+    def test_gradients_of_extending(self, branch):
+        padding_mask = PaddingMask(torch.tensor([[2, 3], [3, 1]]), (3, 4))
         x = torch.randn(2, 2, 3, 4, dtype=torch.float64, requires_grad=True)
-        weight = torch.randn_like(x)
-        gradients = []
-        for side_lengths in (None, sizes):
-            (PaddingMask(torch.tensor(sizes), (3, 4), side_lengths).replicate_edge(x) * weight).sum().backward()
-            gradients.append(x.grad)
-            x.grad = None
-        torch.testing.assert_close(*gradients, rtol=0, atol=1e-14)
+        assert torch.autograd.gradcheck(padding_mask.replicate_edge, x)
 
     @pytest.mark.parametrize('inplace', [False, True])
-    def test_zeros_have_no_gradient_of_any_order(self, inplace):
-        padding_mask = PaddingMask(torch.tensor([[2, 3], [3, 1]]), (3, 4), [[2, 3], [3, 1]])
+    def test_zeros_have_no_gradient_of_any_order(self, inplace, branch):
+        padding_mask = PaddingMask(torch.tensor([[2, 3], [3, 1]]), (3, 4))
         x = torch.randn(2, 2, 3, 4, dtype=torch.float64, requires_grad=True)
 
         def function(x):
@@ -208,3 +212,4 @@ class TestPaddingMask:
         kept = x.detach().clone()
         padding_mask.zero_padding(x)
         assert x.detach().equal(kept)
+        assert function(x)[0, :, 2:].eq(0).all() and function(x)[1, :, :, 1:].eq(0).all()

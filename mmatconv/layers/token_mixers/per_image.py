@@ -23,6 +23,6 @@ class PerImageMixer(nn.Module):
         if padding_mask is None:
             return self.mix(x)
         height, width = x.shape[2:]
-        sizes = padding_mask.side_lengths or padding_mask.sizes.tolist()
+        sizes = padding_mask.side_lengths
         mixed = [self.mix(image[None, :, :h, :w]) for image, (h, w) in zip(x, sizes)]
         return torch.cat([F.pad(y, (0, width - w, 0, height - h)) for y, (h, w) in zip(mixed, sizes)])
