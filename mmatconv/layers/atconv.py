@@ -4,8 +4,6 @@ The parameter names are those of the released code (github.com/price112/Attentiv
 Copyright (c) 2025 price112), so that its weights load unchanged.
 """
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor, nn
 
@@ -74,17 +72,15 @@ class ATConv(nn.Module):
             (B, C, K, K).
         """
         path, size = choose(x, path), self.kernel_size
-        on_triton = takes_triton(path)
-        generator = self.generator_arguments() if on_triton else None
-        with outside_autocast(x) if generator is None else nullcontext():
-            if generator is None:
-                # In the parameters' dtype under autocast too: statistics of a map, and sums of its pixels' gradients.
-                x = x.to(_dtype_of(self.kernel_proj))
-            if on_triton and padding_mask is None:
-                context = context_pool(x, size, self.context_pool == 'grid', path)
+        # In the parameters' dtype under autocast too: statistics of a map, and sums of its pixels' gradients.
+        dtype = _dtype_of(self.kernel_proj)
+        with outside_autocast(x):
+            if takes_triton(path) and padding_mask is None:
+                context = context_pool(x, size, self.context_pool == 'grid', path).to(dtype)
             else:
-                context = CONTEXT_POOLS[self.context_pool](x, size, padding_mask)
+                context = CONTEXT_POOLS[self.context_pool](x.to(dtype), size, padding_mask)
             context = self.kernel_proj(context.unsqueeze(-1)).squeeze(-1)
+            generator = self.generator_arguments() if takes_triton(path) else None
             if generator is not None:
                 return generate_kernels(context, *generator, size, nearest_format(x) == torch.channels_last, path)
             kernels = self.modulate(self.kernel_gen(self.kernel_act(context)))

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from mmatconv.layers.norms import LayerNorm2d
 from mmatconv.layers.padding_mask import PaddingMask
 from mmatconv.layers.plain import is_plain
+from mmatconv.ops.autocast import autocast_dtype
+from mmatconv.ops.sum_dtype import sum_dtype
 
 
 class LayerScale(nn.Module):
@@ -22,8 +24,7 @@ class LayerScale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        # In the dtype of x under autocast too, as in the fused form in Block.
-        return x * self.gamma[:, None, None].to(x.dtype)
+        return x * self.gamma[:, None, None]
 
 
 class DropPath(nn.Module):
@@ -37,12 +38,15 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def factor(self, x: Tensor) -> Tensor | None:
-        """The factor (B, 1, 1, 1) of each sample of (B, C, H, W), or None where it is 1 for all."""
+    def factor(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor | None:
+        """The factor (B, 1, 1, 1) of each sample of (B, C, H, W), or None where it is 1 for all.
+
+        Its dtype is ``dtype``, or that of ``x`` for None.
+        """
         if not self.training or self.rate == 0:
             return None
         keep = 1 - self.rate
-        return x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(keep) / keep
+        return x.new_empty(x.shape[0], 1, 1, 1, dtype=dtype).bernoulli_(keep).div_(keep)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -61,7 +65,7 @@ class Block(nn.Module):
         token_mixer: (B, C, H, W) -> (B, C, H, W), mixes positions.
         channel_mixer: (B, C, H, W) -> (B, C, H, W), mixes channels.
         drop_path: Probability of dropping each of the two branches. Default: 0.
-        layer_scale: A LayerScale on both branches. Default: False.
+        layer_scale: A LayerScale on both branches. Under autocast the sums are then in float32. Default: False.
         norm_eps: Added to the variance in both norms. Default: 1e-6.
     """
 
@@ -82,22 +86,32 @@ class Block(nn.Module):
         self.channel_mixer = channel_mixer
         self.layer_scale_2 = LayerScale(dim) if layer_scale else nn.Identity()
         self.drop_path = DropPath(drop_path)
+        # Under autocast. Stays where deploy/folding.py moves a LayerScale into the layer before it.
+        self.float32_stream = layer_scale
 
     def forward(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W); a ``padding_mask`` is passed to both mixers as second argument."""
         mask = () if padding_mask is None else (padding_mask,)
-        x = self._add(x, self.token_mixer(self.norm_1(x), *mask), self.layer_scale_1)
-        return self._add(x, self.channel_mixer(self.norm_2(x), *mask), self.layer_scale_2)
+        dtype = autocast_dtype(x.device.type)
+        if self.float32_stream and dtype is not None:
+            # As a float32 LayerScale makes it in the released code. Half precision would lose steps of 1e-6.
+            x = x.to(sum_dtype(x))
+        x = self._add(x, self.token_mixer(_normalise(self.norm_1, x, dtype), *mask), self.layer_scale_1)
+        return self._add(x, self.channel_mixer(_normalise(self.norm_2, x, dtype), *mask), self.layer_scale_2)
 
     def _add(self, x: Tensor, branch: Tensor, layer_scale: nn.Module) -> Tensor:
         """``x + drop_path(layer_scale(branch))``, in one pass over the maps where both layers are plain."""
         scaled = is_plain(layer_scale, LayerScale)
         if not (scaled or is_plain(layer_scale, nn.Identity)) or not is_plain(self.drop_path, DropPath):
             return x + self.drop_path(layer_scale(branch))
-        factor = self.drop_path.factor(branch)
-        if scaled:
-            gamma = layer_scale.gamma[:, None, None]
-            factor = gamma if factor is None else factor * gamma
+        gamma = layer_scale.gamma[:, None, None] if scaled else None
+        factor = self.drop_path.factor(branch, gamma.dtype if scaled else None)
         if factor is None:
-            return x + branch
-        return torch.addcmul(x, branch, factor.to(branch.dtype))
+            return x + branch if gamma is None else torch.addcmul(x, branch, gamma)
+        return torch.addcmul(x, branch, factor if gamma is None else factor * gamma)
+
+
+def _normalise(norm: nn.Module, x: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """``norm(x)``, in the dtype of autocast where there is one: every product of a mixer would cast the map again."""
+    normalised = norm(x)
+    return normalised if dtype is None or normalised.dtype != torch.float32 else normalised.to(dtype)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmatconv.ops import convolution_precision
 from mmatconv.ops.cpu import linear as onednn
 from mmatconv.ops.cpu import tiles
 from mmatconv.ops.cpu.rms_linear import RMSLinear
@@ -18,7 +19,7 @@ def computes_in_tiles(x: Tensor) -> bool:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x @ weight.T + bias``, as ``torch.nn.functional.linear`` computes it.
+    """``x @ weight.T + bias`` in place of a 1x1 convolution, whose precision it has: TF32 where cuDNN may take it.
 
     Args:
         x: (..., C).
@@ -28,7 +29,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         (..., D).
     """
-    return onednn.linear(x, weight, bias) if onednn.uses_onednn(x) else F.linear(x, weight, bias)
+    if onednn.uses_onednn(x):
+        return onednn.linear(x, weight, bias)
+    if convolution_precision.differs_from_convolutions(x):
+        return convolution_precision.Linear.apply(x, weight, bias)
+    return F.linear(x, weight, bias)
 
 
 def rms_linear(x: Tensor, gain: Tensor | None, weight: Tensor, eps: float, scale: Tensor | None = None) -> Tensor:

@@ -1,4 +1,6 @@
-"""AttNet-T4's structure under autocast: finite with extreme inputs, kernel statistics in float32."""
+"""Under autocast: finite with extreme inputs, kernel statistics and residual stream in float32, errors as released."""
+
+import copy
 
 import pytest
 import torch
@@ -6,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmatconv import AttNet
-from mmatconv.layers import context_pool, norms
+from mmatconv.analysis.benchmark.released_baseline import ReleasedBackbone
+from mmatconv.layers import ATConv, Block, ConvGLU, context_pool, norms
 
 pytestmark = pytest.mark.newer_torch
 
@@ -166,3 +169,46 @@ def test_padding_changes_nothing_in_mixed_precision(dtype):
             height, width = one.shape[2:]
             part = all_of_them[index, :, :height, :width].float()
             assert (part - one[0].float()).abs().max() <= 4 * step * one.float().abs().max()
+
+
+@pytest.mark.parametrize('layer_scale', [True, False])
+@pytest.mark.parametrize('dtype', DTYPES)
+def test_error_is_at_most_that_of_the_released_arithmetic(dtype, layer_scale):
+    """All four maps against float64, and their dtype: where a LayerScale multiplies, the released stream is float32."""
+    torch.manual_seed(0)
+    arch = dict(depths=[1, 1, 3, 1], dims=[16, 24, 48, 64], exp_rates=2, layer_scale=layer_scale)
+    model = AttNet(arch, init='live').eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith('gamma'):
+            nn.init.constant_(parameter, 0.5)
+    released = ReleasedBackbone(model)
+    x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        exact = copy.deepcopy(model).double()(x.double())
+        with torch.autocast('cpu', DTYPES[dtype]):
+            results = model(x), released(x)
+    stream = torch.float32 if layer_scale else DTYPES[dtype]
+    for ours, theirs, true in zip(*results, exact):
+        assert ours.dtype == theirs.dtype == stream
+        ours, theirs = ((output.double() - true).norm() for output in (ours, theirs))
+        assert ours <= theirs
+
+
+@pytest.mark.parametrize('drop_path', [0.0, 0.5])
+@pytest.mark.parametrize('dtype', DTYPES)
+def test_a_layer_scale_of_a_millionth_moves_the_stream(dtype, drop_path):
+    torch.manual_seed(0)
+    block = Block(8, ATConv(8), ConvGLU(8, 16), drop_path=drop_path, layer_scale=True)
+    x = torch.randn(4, 8, 9, 7).contiguous(memory_format=torch.channels_last)
+    outputs = []
+    for enabled in (False, True):
+        torch.manual_seed(1)
+        with torch.autocast('cpu', DTYPES[dtype], enabled=enabled):
+            outputs.append(block(x))
+    exact, output = outputs
+    assert output.dtype == torch.float32
+    assert (exact - x).abs().max() < 1e-5
+    # The stream is about 1, a step of float32 1.2e-7 there, what is added about 1e-6.
+    assert (output - exact).norm() < 0.1 * (exact - x).norm()
+    gradients = torch.autograd.grad(output.sum(), list(block.parameters()))
+    assert all(gradient.dtype == torch.float32 and gradient.abs().max() > 0 for gradient in gradients)

@@ -83,3 +83,23 @@ def test_nothing_to_convolve(shape):
     output = dynamic_depthwise_conv2d(x, kernel)
     assert output.shape == shape
     assert [t.shape for t in torch.autograd.grad(output.sum(), (x, kernel))] == [x.shape, kernel.shape]
+
+
+@pytest.mark.parametrize('memory_format', FORMATS)
+def test_away_from_a_cpu_torch_is_asked_for_contiguous_maps(memory_format):
+    """As on a GPU, where torch's own depthwise kernels read no other; tensors without values take the same way."""
+    asked = []
+
+    class Recorded(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if 'convolution' in function.name():
+                maps = args[:2] if 'backward' in function.name() else args[:1]
+                asked.append([t.is_contiguous() for t in maps])
+            return function(*args, **(kwargs or {}))
+
+    x, kernel, grad = (t.to('meta') for t in make((2, 3, 20, 21), 5, memory_format))
+    with Recorded():
+        output = grouped.grouped(x, kernel)
+        grads = grouped.grouped_backward(grad, x, kernel)
+    assert asked == [[True], [True, True]]
+    assert [t.is_contiguous(memory_format=memory_format) for t in (output, *grads)] == [True] * 3

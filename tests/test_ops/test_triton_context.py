@@ -1,5 +1,6 @@
 """The Triton kernels of context-to-kernel against torch in float64, on a GPU or in Triton's interpreter."""
 
+import copy
 import sys
 
 import pytest
@@ -37,13 +38,15 @@ def check_pool(x, size, grid, assert_exact, grad=None):
     """Values and gradient against torch's; the output."""
     x = x.detach().requires_grad_()
     output = context_pool(x, size, grid, PATH)
-    grad = make(*output.shape, dtype=x.dtype, device=x.device) if grad is None else grad
+    grad = make(*output.shape, dtype=output.dtype, device=x.device) if grad is None else grad
     (gradient,) = torch.autograd.grad(output, x, grad)
     exact = x.detach().double().cpu().contiguous().requires_grad_()
     expected = plain_pool(exact, size, grid)
     (exact_gradient,) = torch.autograd.grad(expected, exact, grad.double().cpu())
-    assert output.dtype == gradient.dtype == x.dtype
-    assert_exact((output, gradient), (expected.detach(), exact_gradient), UNITS[x.dtype])
+    # Means of half precision are in float32.
+    assert (output.dtype, gradient.dtype) == (torch.promote_types(x.dtype, torch.float32), x.dtype)
+    assert_exact((output,), (expected.detach(),), UNITS[output.dtype])
+    assert_exact((gradient,), (exact_gradient,), UNITS[x.dtype], ['grad input'])
     assert gradient.is_contiguous(memory_format=nearest_format(x))
     return output
 
@@ -186,7 +189,7 @@ def test_are_sound_operators(device):
     context, weight, bias, difference = (
         make(*shape, device=device).requires_grad_() for shape in ((1, 3, 9), (9, 9), (9,), (3,))
     )
-    opcheck(OPS.context_pool_backward, (context, 4, 5, True, 3, True, PATH))
+    opcheck(OPS.context_pool_backward, (context, 4, 5, True, torch.bfloat16, 3, True, PATH))
     opcheck(OPS.generate_kernels, (context, weight, bias, difference, True, 3, True, PATH))
 
 
@@ -203,6 +206,17 @@ def test_one_graph_serves_every_batch_and_map_size(device):
     assert counter.frame_count == 1
     names = [str(node.target) for node in counter.graphs[0].graph.nodes]
     assert [names.count(f'mmatconv.{name}.default') for name in ('context_pool', 'generate_kernels')] == [1, 1]
+
+
+def test_the_layer_generates_kernels_in_float32_under_autocast(device, assert_exact):
+    layer = ATConv(4).to(device)
+    x = make(2, 4, 5, 6, dtype=torch.bfloat16, device=device).contiguous(memory_format=torch.channels_last)
+    expected = copy.deepcopy(layer).cpu().double().generate_kernels(x.cpu().double(), path='reference')
+    with torch.autocast(device, torch.bfloat16):
+        kernels = layer.generate_kernels(x)
+        assert layer(x).dtype == torch.bfloat16
+    assert kernels.dtype == torch.float32
+    assert_exact((kernels.detach(),), (expected.detach(),), UNITS[torch.float32])
 
 
 @pytest.mark.parametrize('context_pool', ['flat', 'grid'])

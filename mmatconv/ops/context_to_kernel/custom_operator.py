@@ -10,6 +10,7 @@ from mmatconv.ops.context_to_kernel.generate import Generate
 from mmatconv.ops.context_to_kernel.pool import Pool, Spread
 from mmatconv.ops.memory_format import empty
 from mmatconv.ops.paths import choose
+from mmatconv.ops.sum_dtype import sum_dtype
 from mmatconv.ops.tracing import HAS_CUSTOM_OPERATORS
 
 # torch before 2.4 has no custom operators in Python, and sees the functions.
@@ -28,21 +29,39 @@ if HAS_CUSTOM_OPERATORS:
 
     @pool.register_fake
     def _(x: Tensor, size: int, grid: bool, path: str) -> Tensor:
-        return x.new_empty(x.shape[0], size * size, x.shape[1]).transpose(1, 2)
+        return x.new_empty(x.shape[0], size * size, x.shape[1], dtype=sum_dtype(x)).transpose(1, 2)
 
     @torch.library.custom_op('mmatconv::context_pool_backward', mutates_args=())
-    def spread(grad: Tensor, height: int, width: int, channels_last: bool, size: int, grid: bool, path: str) -> Tensor:
-        return Spread.forward(grad, height, width, channels_last, size, grid, choose(grad, path))
+    def spread(
+        grad: Tensor,
+        height: int,
+        width: int,
+        channels_last: bool,
+        dtype: torch.dtype,
+        size: int,
+        grid: bool,
+        path: str,
+    ) -> Tensor:
+        return Spread.forward(grad, height, width, channels_last, dtype, size, grid, choose(grad, path))
 
     @spread.register_fake
-    def _(grad: Tensor, height: int, width: int, channels_last: bool, size: int, grid: bool, path: str) -> Tensor:
-        return empty((*grad.shape[:2], height, width), grad, _format(channels_last))
+    def _(
+        grad: Tensor,
+        height: int,
+        width: int,
+        channels_last: bool,
+        dtype: torch.dtype,
+        size: int,
+        grid: bool,
+        path: str,
+    ) -> Tensor:
+        return empty((*grad.shape[:2], height, width), grad, _format(channels_last)).to(dtype)
 
     def _pool_backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         return spread(grad, *ctx.map, *ctx.arguments), None, None, None
 
     def _spread_backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return pool(grad, *ctx.arguments), None, None, None, None, None, None
+        return pool(grad, *ctx.arguments), None, None, None, None, None, None, None
 
     pool.register_autograd(_pool_backward, setup_context=Pool.setup_context)
     spread.register_autograd(_spread_backward, setup_context=Spread.setup_context)

@@ -20,7 +20,7 @@ def context_pool(x: Tensor, size: int, grid: bool, path: str) -> Tensor:
         path: What ``paths.choose`` returned.
 
     Returns:
-        (B, C, K * K), channels innermost.
+        (B, C, K * K), channels innermost, in float32 for half precision.
 
     Raises:
         UserError: Path 'triton' where it cannot run.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmatconv.ops.memory_format import empty
 from mmatconv.ops.paths import TritonLaunches
+from mmatconv.ops.sum_dtype import sum_dtype
 
 
 class Generate(torch.autograd.Function):
@@ -28,7 +29,7 @@ class Generate(torch.autograd.Function):
         with TritonLaunches('context_to_kernel', context, path) as launches:
             if launches is not None:
                 return launches.generate(context, weight, bias, difference, sigmoid, size, channels_last)
-        kernels = F.linear(F.gelu(context.to(_wide(context))), weight.to(_wide(context)))
+        kernels = F.linear(F.gelu(context.to(sum_dtype(context))), weight.to(sum_dtype(context)))
         if bias is not None:
             kernels = kernels + bias
         factor = -difference.sigmoid() if sigmoid else difference
@@ -46,7 +47,7 @@ class Generate(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         context, weight, bias, difference = ctx.saved_tensors
         for_context, for_weight, for_bias, for_difference = ctx.needs_input_grad[:4]
-        wide, positions = _wide(context), context.shape[2]
+        wide, positions = sum_dtype(context), context.shape[2]
         grad, value = grad.flatten(2).to(wide), context.to(wide)
         activated = F.gelu(value)
         factor = -difference.sigmoid() if ctx.sigmoid else difference
@@ -68,8 +69,3 @@ class Generate(torch.autograd.Function):
         grad_weight = (rows.t() @ activated.flatten(0, 1)).to(weight.dtype) if for_weight else None
         grad_bias = rows.sum(0).to(bias.dtype) if bias is not None and for_bias else None
         return grad_context, grad_weight, grad_bias, grad_difference, None, None, None, None
-
-
-def _wide(x: Tensor) -> torch.dtype:
-    """The dtype in which values of ``x`` are summed."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -10,22 +10,24 @@ from torch import Tensor
 
 from mmatconv.ops.memory_format import empty, nearest_format
 from mmatconv.ops.paths import TritonLaunches
+from mmatconv.ops.sum_dtype import sum_dtype
 
 
 class Pool(torch.autograd.Function):
-    """Arguments of ``context_pool`` -> (B, C, K * K), channels innermost."""
+    """Arguments of ``context_pool`` -> (B, C, K * K), channels innermost, in float32 for half precision."""
 
     @staticmethod
     def forward(x: Tensor, size: int, grid: bool, path: str) -> Tensor:
         with TritonLaunches('context_to_kernel', x, path) as launches:
             if launches is not None:
                 return launches.pool(x, size, grid)
-        return torch.stack([pixels.mean((2, 3)) for pixels in _bins(x, size, grid)], dim=1).transpose(1, 2)
+        wide = sum_dtype(x)
+        return torch.stack([pixels.mean((2, 3), dtype=wide) for pixels in _bins(x, size, grid)], dim=1).transpose(1, 2)
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
         x, *ctx.arguments = inputs
-        ctx.map = *x.shape[2:], nearest_format(x) == torch.channels_last
+        ctx.map = *x.shape[2:], nearest_format(x) == torch.channels_last, x.dtype
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -36,23 +38,32 @@ class Spread(torch.autograd.Function):
     """The gradient of :class:`Pool`: (B, C, K * K) -> (B, C, H, W)."""
 
     @staticmethod
-    def forward(grad: Tensor, height: int, width: int, channels_last: bool, size: int, grid: bool, path: str) -> Tensor:
+    def forward(
+        grad: Tensor,
+        height: int,
+        width: int,
+        channels_last: bool,
+        dtype: torch.dtype,
+        size: int,
+        grid: bool,
+        path: str,
+    ) -> Tensor:
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         with TritonLaunches('context_to_kernel', grad, path) as launches:
             if launches is not None:
-                return launches.spread(grad, (height, width), size, grid, memory_format)
+                return launches.spread(grad, (height, width), size, grid, memory_format, dtype)
         y = empty((*grad.shape[:2], height, width), grad, memory_format).zero_()
         for i, pixels in enumerate(_bins(y, size, grid)):
             pixels += (grad[:, :, i] / pixels.shape[2:].numel())[..., None, None]
-        return y
+        return y.to(dtype)
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
-        ctx.arguments = inputs[4:]
+        ctx.arguments = inputs[5:]
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return Pool.apply(grad, *ctx.arguments), None, None, None, None, None, None
+        return Pool.apply(grad, *ctx.arguments), None, None, None, None, None, None, None
 
 
 def _bins(x: Tensor, size: int, grid: bool) -> Iterator[Tensor]:

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mmatconv.ops.context_to_kernel.triton_kernels import generate_kernel, pool_kernel, spread_kernel
 from mmatconv.ops.memory_format import empty, nearest_format
+from mmatconv.ops.sum_dtype import sum_dtype
 from mmatconv.ops.triton_tiling import (
     DTYPES,
     THREADS,
@@ -40,10 +41,10 @@ def pool(x: Tensor, size: int, grid: bool) -> Tensor:
         grid: Bins are cells of a K x K grid, not strips.
 
     Returns:
-        (B, C, K * K), channels innermost.
+        (B, C, K * K), channels innermost, in float32 for half precision.
     """
     memory_format = nearest_format(x)
-    pooled = torch.empty((x.shape[0], size * size, x.shape[1]), dtype=x.dtype, device=x.device)
+    pooled = torch.empty((x.shape[0], size * size, x.shape[1]), dtype=sum_dtype(x), device=x.device)
     if not pooled.numel():
         return pooled.transpose(1, 2)
     x, rows, columns = _binned(x, size, grid, memory_format)
@@ -54,8 +55,7 @@ def pool(x: Tensor, size: int, grid: bool) -> Tensor:
     splits = max(1, min(ceil_div(PROGRAMS, programs), height * blocks[1] // FEWEST_TILES))
     partial = pooled
     if splits > 1:
-        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        partial = torch.empty((splits, pooled.numel()), dtype=dtype, device=x.device)
+        partial = torch.empty((splits, pooled.numel()), dtype=pooled.dtype, device=x.device)
     with on_device(x):
         pool_kernel[(programs * splits,)](
             x, partial, *sizes, blocks[0], splits, *strides, ROW_BINS=rows, COLUMN_BINS=columns, **constants
@@ -65,7 +65,14 @@ def pool(x: Tensor, size: int, grid: bool) -> Tensor:
     return pooled.transpose(1, 2)
 
 
-def spread(grad: Tensor, shape: tuple[int, int], size: int, grid: bool, memory_format: torch.memory_format) -> Tensor:
+def spread(
+    grad: Tensor,
+    shape: tuple[int, int],
+    size: int,
+    grid: bool,
+    memory_format: torch.memory_format,
+    dtype: torch.dtype,
+) -> Tensor:
     """The gradient of :func:`pool` to its map, in one writing.
 
     Args:
@@ -74,11 +81,12 @@ def spread(grad: Tensor, shape: tuple[int, int], size: int, grid: bool, memory_f
         size: K.
         grid: Bins are cells of a K x K grid, not strips.
         memory_format: Of the result.
+        dtype: Of the result.
 
     Returns:
         (B, C, H, W).
     """
-    y = empty((*grad.shape[:2], *shape), grad, memory_format)
+    y = torch.empty((*grad.shape[:2], *shape), dtype=dtype, device=grad.device, memory_format=memory_format)
     if not y.numel():
         return y
     grad = grad.transpose(1, 2).contiguous()

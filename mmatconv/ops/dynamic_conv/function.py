@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from mmatconv.ops.autocast import autocast_dtype
 from mmatconv.ops.dynamic_conv.autograd import Convolve
 from mmatconv.ops.dynamic_conv.custom_operator import convolve
 from mmatconv.ops.dynamic_conv.grouped import grouped, grouped_in_one_call
@@ -42,9 +43,9 @@ def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = N
     """
     _check(input, kernel)
     path = choose(input, path)
-    autocast_dtype = _autocast_dtype(input.device.type)
-    if autocast_dtype is not None and torch.float64 not in (input.dtype, kernel.dtype):
-        input, kernel = input.to(autocast_dtype), kernel.to(autocast_dtype)
+    cast_to = autocast_dtype(input.device.type)
+    if cast_to is not None and torch.float64 not in (input.dtype, kernel.dtype):
+        input, kernel = input.to(cast_to), kernel.to(cast_to)
     elif input.dtype != kernel.dtype:
         raise ValueError(
             f'input is {input.dtype} and kernel is {kernel.dtype}; convert one with .to(), or run under autocast.'
@@ -61,18 +62,6 @@ def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = N
         if output is not None:
             return output
     return Convolve.apply(input, kernel, path)
-
-
-def _autocast_dtype(device_type: str) -> torch.dtype | None:
-    """The dtype autocast uses on the device, or None outside autocast."""
-    if device_type == 'meta':  # torch.is_autocast_enabled raises there
-        return None
-    if hasattr(torch, 'get_autocast_dtype'):
-        return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
-    # torch before 2.4 has one pair of functions for each device type.
-    if device_type == 'cpu':
-        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
-    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
 
 
 def _check(input: Tensor, kernel: Tensor) -> None:

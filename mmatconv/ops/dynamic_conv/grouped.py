@@ -31,7 +31,8 @@ def grouped(input: Tensor, kernel: Tensor) -> Tensor:
         (B, C, H, W) in the memory format nearest to the input's.
     """
     memory_format = nearest_format(input)
-    work_format = torch.contiguous_format if _is_tiny(input, kernel.shape[-1]) else memory_format
+    keeps_format = input.device.type == 'cpu' and not _is_tiny(input, kernel.shape[-1])
+    work_format = memory_format if keeps_format else torch.contiguous_format
     input = input.contiguous(memory_format=work_format)
     parts = _parts(input, work_format)
     if len(parts) == 1:
@@ -43,10 +44,10 @@ def grouped(input: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _is_tiny(x: Tensor, size: int) -> bool:
-    """Whether a kernel above 3 x 3 reaches beyond a map of several samples nearly everywhere, on a CPU."""
+    """Whether a kernel above 3 x 3 reaches beyond a map of several samples nearly everywhere."""
     batch, _, height, width = x.shape
     few = batch > 1 and height * width <= TINY_MAP and x.numel() <= TINY_ELEMENTS
-    return few and size > 3 and x.device.type == 'cpu'
+    return few and size > 3
 
 
 def grouped_backward(
@@ -98,10 +99,14 @@ def _backward_plan(
 ) -> tuple[torch.memory_format, list[slice]]:
     """In which memory format, and for which samples at a time, torch is asked for the gradients.
 
+    A GPU is asked for contiguous maps: torch's own depthwise kernels read them, and no others.
+
     On a CPU and for kernels above 3 x 3 oneDNN's gradient to the kernel takes most of the time: it is several times
     faster in channels_last, unless the map is small or the call has many channels.
     """
-    if size > 3 and input.device.type == 'cpu':
+    if input.device.type != 'cpu':
+        return torch.contiguous_format, _parts(input, torch.contiguous_format)
+    if size > 3:
         _, channels, height, width = input.shape
         if height * width <= SMALL_MAP:
             return torch.contiguous_format, _parts(input, torch.contiguous_format)
