@@ -70,7 +70,7 @@ def test_modelindex_reads_the_files_and_has_no_complaint():
     assert not index.check(silent=True)
     assert {model.name for model in index.models} == {Path(path).stem for path in CONFIGS}
     for collection in index.collections:
-        paper = {'ACmix': '2111.14556', 'LKCA': '2401.05738'}.get(collection.name, '2510.20092')
+        paper = {'ACmix': '2111.14556', 'InLine': '2412.06590', 'LKCA': '2401.05738'}.get(collection.name, '2510.20092')
         assert collection.paper['URL'] == f'https://arxiv.org/abs/{paper}'
         assert (ROOT / collection.code['URL']).exists() and collection.code['Version']
 

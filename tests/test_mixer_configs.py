@@ -1,4 +1,4 @@
-"""The configs of ACmix and LKCA, with few channels: a training step and an evaluation, whatever the task.
+"""The configs of ACmix, InLine and LKCA, with few channels: a training step and an evaluation, whatever the task.
 
 Their parameters at full size are in test_metafiles.py.
 """
@@ -14,7 +14,7 @@ from mmengine.structures import PixelData
 from .reading import read_config
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted(str(p.relative_to(ROOT)) for name in ('acmix', 'lkca') for p in (ROOT / 'configs' / name).glob('*.py'))
+CONFIGS = sorted(str(p.relative_to(ROOT)) for name in ('acmix', 'inline', 'lkca') for p in (ROOT / 'configs' / name).glob('*.py'))
 WIDTH = 16
 # Few channels that the heads of each model divide.
 DIMS = {'swin': (12, 24, 48, 96), 'pvt': (8, 16, 20, 32), 'resnet': (32, 64, 128, 256)}
@@ -22,6 +22,11 @@ MODEL_OF = {
     'acmix-swin-t': ('ACmixWindow', 'tiny'),
     'acmix-swin-s': ('ACmixWindow', 'small'),
     'acmix-pvt-t': ('ACmixReduction', 'tiny'),
+    'acmix-pvt-s': ('ACmixReduction', 'small'),
+    'inline-pvt-t': ('InLineAttention', [2, 2, 2, 2]),
+    'inline-pvt-s': ('InLineAttention', [3, 4, 6, 3]),
+    'inline-pvt-m': ('InLineAttention', [3, 4, 18, 3]),
+    'inline-pvt-l': ('InLineAttention', [3, 8, 27, 3]),
     'lkca-pvt-t': ('LKCA', 'tiny'),
     'acmix-resnet-50': (None, '50'),
 }
@@ -36,7 +41,10 @@ def narrow(config, name):
     """The model of a config with a block or two a stage and few channels."""
     dims = DIMS[name.split('-')[1]]
     model = config.model
-    model.backbone.update(arch=dict(depths=[2, 1, 1, 1], dims=dims), init_cfg=None)
+    arch = dict(depths=[2, 1, 1, 1], dims=dims)
+    if 'inline' in name:
+        arch['positions'] = model.backbone.arch.positions
+    model.backbone.update(arch=arch, init_cfg=None)
     if config.default_scope == 'mmpretrain':
         model.head.in_channels = dims[-1]
         model.data_preprocessor = config.data_preprocessor
@@ -77,7 +85,7 @@ def batch_for(scope):
     return dict(inputs=torch.stack(images), data_samples=[DataSample().set_gt_label(label) for label in (3, 997)])
 
 
-@pytest.mark.parametrize('path', [path for path in CONFIGS if '-swin-s' not in path])
+@pytest.mark.parametrize('path', [path for path in CONFIGS if name_of(path).endswith(('-t', '-50'))])
 def test_trains_one_step_and_evaluates(path):
     config = read_config(path)
     scope = config.default_scope
@@ -119,7 +127,7 @@ def test_file_name_says_what_is_inside(path):
     config, name = read_config(path), name_of(path)
     backbone = config.model.backbone
     mixer, arch = MODEL_OF[name]
-    assert backbone.arch == arch
+    assert backbone.arch == arch or (backbone.arch.depths, backbone.arch.positions) == (arch, [56, 28, 14, 7])
     assert backbone.get('token_mixer', {}).get('type') == mixer
     if 'in1k' in path:
         assert config.train_cfg.max_epochs == 300 and backbone.gap_before_final_norm
@@ -127,9 +135,11 @@ def test_file_name_says_what_is_inside(path):
     checkpoint = f'checkpoints/{name}_in1k.pth'
     assert backbone.init_cfg == dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.')
     assert config.pretrained_hint
-    assert backbone.get('mask_padding', False) == (mixer is not None)
+    assert backbone.get('mask_padding', False) == (mixer not in (None, 'InLineAttention'))
     # As Swin has it in detection, and PVT not.
     assert backbone.get('out_norm', False) == ('swin' in name)
     recipe = config.optim_wrapper.optimizer
     expected = (2e-4, 1e-4) if 'pvt' in name or 'ade20k' in path else (1e-4, 0.05)
+    if 'pvt-l_fpn' in path:
+        expected = (2e-4 / 1.4, 1e-4)
     assert (recipe.type, recipe.lr, recipe.weight_decay) == ('AdamW', *expected)

@@ -23,7 +23,8 @@ class ATConvPVT(MLPBackbone):
 
     Args:
         arch: 'tiny', 'small', 'medium', 'large', or a dict with one value for each stage of ``depths`` and optionally
-            ``dims`` (64, 128, 320, 512), ``mlp_ratios`` (8, 8, 4, 4), ``kernel_sizes`` (of the token mixer; 3), and
+            ``dims`` (64, 128, 320, 512), ``mlp_ratios`` (8, 8, 4, 4), ``kernel_sizes`` (of the token mixer; 3),
+            ``positions`` (side of PVT's position embeddings, which ATConv does without; 0, none), and
             ``drop_path_rate`` (0). Default: 'tiny'.
 
     The other arguments are those of :class:`mmatconv.backbones.base.Backbone`; there is no BatchNorm. In the
@@ -39,12 +40,13 @@ class ATConvPVT(MLPBackbone):
         'medium': dict(depths=(3, 4, 18, 3), drop_path_rate=0.3),
         'large': dict(depths=(3, 8, 27, 3), drop_path_rate=0.3),
     }
-    per_stage: Mapping[str, Any] = dict(depths=None, dims=(64, 128, 320, 512), mlp_ratios=(8, 8, 4, 4), kernel_sizes=3)
+    per_stage: Mapping[str, Any] = dict(
+        depths=None, dims=(64, 128, 320, 512), mlp_ratios=(8, 8, 4, 4), kernel_sizes=3, positions=0
+    )
     flags: Mapping[str, Any] = dict(drop_path_rate=0.0)
     default_arch = 'tiny'
     norm_eps = 1e-6
 
     def make_downsample(self, i: int) -> nn.Module:
-        if i == 0:
-            return PatchEmbed(self.in_channels, self.dims[0], 4)
-        return PatchEmbed(self.dims[i - 1], self.dims[i], 2)
+        in_channels, size = (self.dims[i - 1], 2) if i else (self.in_channels, 4)
+        return PatchEmbed(in_channels, self.dims[i], size, self.arch['positions'][i])

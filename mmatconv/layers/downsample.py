@@ -1,5 +1,6 @@
 """The layers in front of the stages: every one halves or quarters the resolution and sets the channels."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -48,18 +49,31 @@ class PatchEmbed(nn.Module):
         in_channels: Channels C.
         dim: Channels D.
         size: Side of a patch in pixels.
+        positions: Side P of a learned map (D, P, P) that is added to the output, resized bilinearly to maps of another
+            size: PVT's position embeddings. Default: 0, none.
     """
 
-    def __init__(self, in_channels: int, dim: int, size: int) -> None:
+    def __init__(self, in_channels: int, dim: int, size: int, positions: int = 0) -> None:
         super().__init__()
         self.size = size
         self.proj = nn.Conv2d(in_channels, dim, size, size)
         # PyTorch's default epsilon, as the patch embeddings of PVT and Swin have it.
         self.norm = LayerNorm2d(dim, eps=1e-5)
+        self.position_embedding = None
+        if positions:
+            self.position_embedding = nn.Parameter(
+                nn.init.trunc_normal_(torch.empty(dim, positions, positions), std=0.02)
+            )
 
     def forward(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Tensor:
         """(B, C, H, W) -> (B, D, ceil(H / size), ceil(W / size)); padding with zeros is what it expects."""
-        return self.norm(self.proj(pad_to_multiple(x, self.size)))
+        x = self.norm(self.proj(pad_to_multiple(x, self.size)))
+        if self.position_embedding is None:
+            return x
+        positions = self.position_embedding[None]
+        if positions.shape[2:] != x.shape[2:]:
+            positions = F.interpolate(positions, x.shape[2:], mode='bilinear')
+        return x + positions.to(x.dtype)
 
 
 class PatchMerging(nn.Module):

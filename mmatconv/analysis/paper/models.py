@@ -43,6 +43,13 @@ def atconv_swin(arch: str) -> Backbone:
     return Backbone(dict(type='mmatconv.ATConvSwin', arch=arch), ATConvSwin.arch_settings[arch]['dims'])
 
 
+def inline_pvt(arch: str) -> Backbone:
+    """InLine-PVT as its code has it: 'tiny' to 'large'."""
+    mixer = dict(type='InLineAttention', num_heads=[2, 4, 10, 16], qkv_bias=True, lepe=False)
+    settings = dict(depths=PVT_DEPTHS[arch], positions=[56, 28, 14, 7])
+    return Backbone(dict(type='mmatconv.ATConvPVT', arch=settings, token_mixer=mixer), PVT_CHANNELS)
+
+
 def pvt(arch: str) -> Backbone:
     """mmdet's PVT: 'tiny' to 'large'."""
     return Backbone(dict(type='mmdet.PyramidVisionTransformer', num_layers=PVT_DEPTHS[arch]), PVT_CHANNELS)

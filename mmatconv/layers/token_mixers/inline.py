@@ -19,29 +19,31 @@ class InLineAttention(nn.Module):
 
     Read from the public code (github.com/LeapLabTHU/InLine): the identity as kernel function, the scale, the residual
     with its two grouped projections, and the static 3x3 depthwise convolution of the values that its CSwin form
-    adds (``lepe``). Inferred from the count: this form, without biases in ``qkv`` and with 2, 4, 8, 16 heads in the
-    four stages, gives table IX(b)'s 31.63 million parameters of AttNet-T2 and 5.63 GFLOPs. Undetermined: the bias
-    of ``lepe``, which is on as in the public code.
+    adds (``lepe``). Inferred from the count: the default form, with 2, 4, 8, 16 heads in the four stages, gives table
+    IX(b)'s 31.63 million parameters of AttNet-T2 and 5.63 GFLOPs. Undetermined: the bias of ``lepe``, which is on as in
+    the public code. The public InLine-PVT has ``qkv_bias`` and no ``lepe``.
 
     Args:
         dim: Channels C.
         num_heads: Must divide ``dim``. Default: 8.
+        qkv_bias: Biases in the projections to queries, keys and values. Default: False.
+        lepe: Add a static 3x3 depthwise convolution of the values. Default: True.
 
     Raises:
         UserError: A ``num_heads`` that does not divide ``dim``.
     """
 
-    def __init__(self, dim: int, num_heads: int = 8) -> None:
+    def __init__(self, dim: int, num_heads: int = 8, qkv_bias: bool = False, lepe: bool = True) -> None:
         super().__init__()
         check_num_heads(dim, num_heads)
         self.num_heads = num_heads
-        self.qkv = PointwiseConv(dim, 3 * dim, bias=False)
+        self.qkv = PointwiseConv(dim, 3 * dim, bias=qkv_bias)
         self.residual = nn.Sequential(
             nn.Conv2d(dim, dim, 1, groups=num_heads),
             nn.GELU(),
             nn.Conv2d(dim, dim * RESIDUAL_SIZE**2, 1, groups=num_heads),
         )
-        self.lepe = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        self.lepe = nn.Conv2d(dim, dim, 3, padding=1, groups=dim) if lepe else None
         self.proj = PointwiseConv(dim, dim)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -60,7 +62,9 @@ class InLineAttention(nn.Module):
         attended = self.attend(*(split_heads(part, self.num_heads) for part in (q, k, v)))
         kernels = self.residual(x.mean(dim=(2, 3), keepdim=True)).flatten(1)
         kernels = kernels.unflatten(1, (-1, RESIDUAL_SIZE, RESIDUAL_SIZE))
-        local = dynamic_depthwise_conv2d(v, kernels) + self.lepe(v)
+        local = dynamic_depthwise_conv2d(v, kernels)
+        if self.lepe is not None:
+            local = local + self.lepe(v)
         return self.proj(merge_heads(attended, *x.shape[2:]) + local)
 
     def extra_repr(self) -> str:

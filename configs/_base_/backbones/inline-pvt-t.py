@@ -1,0 +1,12 @@
+"""InLine-PVT-Tiny, 12.0 million parameters with its 1000-way head."""
+
+_base_ = './inline-pvt.py'
+
+backbone = dict(
+    type='mmatconv.ATConvPVT',
+    arch=dict(depths=[2, 2, 2, 2], positions=_base_.positions, drop_path_rate=0.1),
+    token_mixer=_base_.token_mixer,
+)
+channels = [64, 128, 320, 512]
+drop_path = dict(detection=0.1, segmentation=0.1)
+weights = dict(type='Pretrained', checkpoint='checkpoints/inline-pvt-t_in1k.pth', prefix='backbone.')

@@ -1,0 +1,5 @@
+"""ACmix-PVT-Small, ImageNet-1K, with AttNet's recipe."""
+
+_base_ = ['../_base_/imagenet/recipe.py', '../_base_/backbones/acmix-pvt-s.py']
+
+model = dict(backbone=_base_.backbone, head=dict(in_channels=_base_.channels[-1]))
