@@ -14,7 +14,8 @@ from mmengine.structures import PixelData
 from .reading import read_config
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted(str(p.relative_to(ROOT)) for name in ('acmix', 'inline', 'lkca') for p in (ROOT / 'configs' / name).glob('*.py'))
+FOLDERS = [ROOT / 'configs' / name for name in ('acmix', 'inline', 'lkca')]
+CONFIGS = sorted(str(path.relative_to(ROOT)) for folder in FOLDERS for path in folder.glob('*.py'))
 WIDTH = 16
 # Few channels that the heads of each model divide.
 DIMS = {'swin': (12, 24, 48, 96), 'pvt': (8, 16, 20, 32), 'resnet': (32, 64, 128, 256)}
