@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmatconv.errors import UserError
+from mmatconv.ops.tracing import is_on_gpu
 
 PATHS = ('auto', 'reference', 'grouped', 'triton')
 VARIABLE = 'MMATCONV_OP'
@@ -43,7 +44,7 @@ def choose(x: Tensor, path: str | None = None) -> str:
     if chosen not in PATHS:
         source = f'the environment variable {VARIABLE}' if path is None else 'path'
         raise UserError(f'{source} must be one of {", ".join(PATHS)}, but is {chosen!r}.')
-    return 'grouped' if chosen == 'auto' and not x.is_cuda else chosen
+    return 'grouped' if chosen == 'auto' and not is_on_gpu(x) else chosen
 
 
 def takes_triton(path: str) -> bool:
@@ -149,7 +150,7 @@ def _is_of_triton(error: BaseException) -> bool:
 
 def _launches_for(operator: str, x: Tensor) -> ModuleType:
     """An operator's module of launches, if it can run on the device and in the dtype of ``x``."""
-    if not x.is_cuda and os.environ.get('TRITON_INTERPRET') != '1':
+    if not is_on_gpu(x) and os.environ.get('TRITON_INTERPRET') != '1':
         raise Unsupported(f'its input is on {x.device}, but it needs a GPU or TRITON_INTERPRET=1')
     module = _modules.get(operator)
     if module is None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 HAS_CUSTOM_OPERATORS = hasattr(torch.library, 'custom_op')
 _disable = None
@@ -23,12 +24,21 @@ def is_traced() -> bool:
     return is_compiling() or torch.jit.is_tracing()
 
 
+# Set while the benchmark counts what a GPU is given, without one: any tensor then counts as one of a GPU.
+gpu_is_pretended = False
+
+
+def is_on_gpu(x: Tensor) -> bool:
+    """Whether ``x`` lies on a GPU of CUDA or ROCm, or is taken as if it did."""
+    return x.is_cuda or gpu_is_pretended
+
+
 def is_observed() -> bool:
     """Whether something looks at the operations one by one: a tracer, a mode of fake tensors.
 
     Launches of Triton kernels are invisible to these; a custom operator is not.
     """
-    return is_traced() or torch._C._len_torch_dispatch_stack() > 0
+    return is_traced() or (torch._C._len_torch_dispatch_stack() > 0 and not gpu_is_pretended)
 
 
 def opaque_before_custom_operators(function: Callable) -> Callable:

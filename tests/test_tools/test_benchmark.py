@@ -89,6 +89,55 @@ def test_backbone_with_check(benchmark, tmp_path):
     assert 'within 10 %' in output
 
 
+def test_traffic_without_triton(environment, tmp_path):
+    script = WITHOUT_OPENMMLAB.replace("['mmcv', ", "['triton', 'mmcv', ")
+    args = ['--level', 'traffic', '--models', 'attnet-xxs', '--size', '64', '96', '--json', 'a.json']
+    command = [sys.executable, '-c', script, str(TOOL), *args]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert 'traffic: attnet-xxs, forward + backward, 2 x 3 x 64 x 96, bfloat16, contiguous' in done.stdout
+    (case,) = json.loads((tmp_path / 'a.json').read_text())['cases']
+    ours, released, static = case['results']
+    assert [entry['name'] for entry in (ours, released, static)] == ['ours', 'released', 'static']
+    blocks = 10
+    forward, backward = ours['forward']['launches'], ours['backward']['launches']
+    assert forward['convolve_kernel'] == forward['pool_kernel'] == backward['gradients_kernel'] == blocks
+    # Two blocks for each stage and two more in the third, each map read and written once in half precision.
+    maps = 2 * 32 * 16 * 24 + 2 * 64 * 8 * 12 + 4 * 128 * 4 * 6 + 2 * 240 * 2 * 3
+    kernels = 2 * 2 * 9 * sum(depth * dim for depth, dim in zip((2, 2, 4, 2), (32, 64, 128, 240)))
+    moved = ours['forward']['bytes']['convolve_kernel'] - 2 * 2 * 2 * maps
+    assert moved in (kernels, 2 * kernels)  # in half precision or not
+    assert 'convolve_kernel' not in {**released['forward']['launches'], **static['forward']['launches']}
+    assert released['forward']['launches']['convolution'] == blocks * 7 + 5
+    assert static['saved_bytes'] < ours['saved_bytes']
+
+
+def test_host(benchmark, tmp_path):
+    args = [
+        '--level',
+        'host',
+        '--models',
+        'attnet-xxs',
+        '--size',
+        32,
+        '--repeats',
+        1,
+        '--warmup',
+        1,
+        '--json',
+        'a.json',
+    ]
+    status, output, errors = benchmark(*args, cwd=tmp_path)
+    assert status == 0, errors
+    assert 'host: attnet-xxs, forward + backward, 2 x 3 x 32 x 32, bfloat16, contiguous' in output
+    (case,) = json.loads((tmp_path / 'a.json').read_text())['cases']
+    ours, released, _ = case['results']
+    calls = {operator['name']: operator['calls'] for operator in ours['operators']}
+    assert calls['Convolve, forward'] == calls['Convolve, backward'] == 10
+    assert ours['step'] > sum(operator['seconds'] for operator in ours['operators']) > 0
+    assert released['operators'] == []
+
+
 @pytest.mark.parametrize(
     ('args', 'sentence'),
     [
@@ -115,6 +164,8 @@ def test_mistakes_are_one_sentence(benchmark, tmp_path, args, sentence):
             "no model 'yolo' at this level; choose from mask-rcnn_atconv-",
         ),
         (['--level', 'operator', '--models', 'fast', '--size', '8'], "no candidate 'fast'; choose from ours, grouped"),
+        (['--level', 'traffic', '--mode', 'step'], '--mode does not exist at level traffic; leave it out'),
+        (['--level', 'host', '--models', 'resnet'], "no model 'resnet' at this level; choose from attnet-xxs, "),
         (['--level', 'block', '--size', '8', '8', '8'], "--size '8 8 8' is not a size"),
         (['--level', 'block', '--size', '-8'], '--size'),
         (['--level', 'block', '--batch', '0'], "'0' is not a positive whole number"),

@@ -5,6 +5,7 @@ Example:
     python tools/analysis_tools/benchmark.py --level block --plot figure4.png
     python tools/analysis_tools/benchmark.py --level backbone --models attnet-t2 --size 800 1280 --fold
     python tools/analysis_tools/benchmark.py --level detector --models mask-rcnn_atconv-pvt-t --size 800 1280
+    python tools/analysis_tools/benchmark.py --level traffic
 """
 
 import argparse
@@ -14,6 +15,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
     from mmatconv.analysis.benchmark.case import Setting
     from mmatconv.analysis.benchmark.measure import Outcome
 
-LEVELS = ('operator', 'block', 'backbone', 'detector')
+LEVELS = ('operator', 'block', 'backbone', 'detector', 'traffic', 'host')
+# Timed levels only; 'traffic' and 'host' always take forward and backward as a GPU does.
+TIMED_ONLY = ('mode', 'reference', 'compile', 'fold', 'mask_padding', 'check', 'plot')
 MODES = ('forward', 'backward', 'step')
 
 
@@ -41,9 +45,10 @@ def parser() -> Parser:
         '--models',
         nargs='+',
         metavar='NAME',
-        help='models of level backbone or detector, candidates of level operator or block; an unknown one lists them',
+        help='models of level backbone, detector, traffic or host, candidates of level operator or block; an unknown '
+        'one lists them',
     )
-    add('--mode', nargs='+', choices=MODES, default=['forward'], help='step: training step; default: forward')
+    add('--mode', nargs='+', choices=MODES, help='step: training step; default: forward')
     add(
         '--size',
         nargs='+',
@@ -56,7 +61,7 @@ def parser() -> Parser:
     add('--channels', type=positive, default=128, metavar='N', help='of the map at level operator and block; 128')
     add('--kernel-size', type=positive, default=3, metavar='N', help='at level operator and block; default: 3')
     add('--rois', nargs=2, type=positive, default=[1000, 100], metavar='N', help='of box and mask heads; 1000 100')
-    add('--dtype', choices=('float32', 'bfloat16', 'float16'), default='float32', help='default: float32')
+    add('--dtype', choices=('float32', 'bfloat16', 'float16'), help='default: float32; traffic, host: bfloat16')
     add('--memory-format', nargs='+', choices=('contiguous', 'channels_last'), help='of the input')
     add('--device', choices=('cpu', 'cuda'), default='cpu', help='cuda is ROCm too; default: cpu')
     add('--threads', type=positive, metavar='N', help='CPU threads; default: as torch chooses')
@@ -92,6 +97,9 @@ def main(progress: report.Progress) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    if args.level in ('traffic', 'host'):
+        find_without_gpu(args, sizes)
+        return
     outcomes = measure_all(args, sizes)
     show(outcomes, args)
 
@@ -143,7 +151,7 @@ def measure_all(args: argparse.Namespace, sizes: list[tuple[int, int]] | None) -
     level = levels[args.level]
     if args.check:
         sizes = quadrupled(sizes or level.sizes[:1])
-    all_settings = settings(level, base_setting(args), args.mode, sizes, args.batch, args.memory_format)
+    all_settings = settings(level, base_setting(args), args.mode or ['forward'], sizes, args.batch, args.memory_format)
     total = len(check_models(level, args.models)) * len(all_settings)
     outcomes: list[Outcome] = []
     console = Console(stderr=True)
@@ -167,7 +175,7 @@ def base_setting(args: argparse.Namespace) -> 'Setting':
     from mmatconv.analysis.benchmark.case import Setting
 
     return Setting(
-        dtype=args.dtype,
+        dtype=args.dtype or 'float32',
         device=args.device,
         channels=args.channels,
         kernel_size=args.kernel_size,
@@ -178,33 +186,76 @@ def base_setting(args: argparse.Namespace) -> 'Setting':
     )
 
 
-def show(outcomes: list['Outcome'], args: argparse.Namespace) -> None:
-    """Print tables, command, machine and versions; write the files that were asked for."""
-    from rich.console import Console
+def find_without_gpu(args: argparse.Namespace, sizes: list[tuple[int, int]] | None) -> None:
+    """Print what a training step costs a GPU and its CPU."""
+    for name in TIMED_ONLY:
+        if getattr(args, name):
+            raise UserError(f'--{name.replace("_", "-")} does not exist at level {args.level}; leave it out')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        from mmatconv.analysis.benchmark import gpu_levels
+        from mmatconv.analysis.benchmark.levels import LEVELS as levels
+        from mmatconv.analysis.benchmark.levels import check_models
 
-    from mmatconv.analysis.benchmark import linear_cost, machine, render
+    names = check_models(levels['backbone'], args.models) if args.models else ['attnet-t2']
+    base = replace(base_setting(args), dtype=args.dtype or 'bfloat16', batch=args.batch or 2, device='cpu')
+    all_settings = [
+        replace(base, size=size, memory_format=memory_format)
+        for memory_format in args.memory_format or ['contiguous']
+        for size in sizes or [gpu_levels.SIZES[args.level]]
+    ]
+    found = []
+    for name in names:
+        for setting in all_settings:
+            print(f'{len(found) + 1} of {len(names) * len(all_settings)}: {name}', file=sys.stderr, flush=True)
+            found.append(gpu_levels.find(args.level, name, setting, args.repeats, args.warmup))
+    tables = [part for entry in found for part in (entry.title, *entry.tables)]
+    about = print_all(args, [*tables, gpu_levels.LEGEND[args.level]])
+    if args.json:
+        cases = [dict(level=args.level, title=entry.title, results=entry.results) for entry in found]
+        write_json(args.json, dict(about, cases=cases))
+
+
+def show(outcomes: list['Outcome'], args: argparse.Namespace) -> None:
+    """Print tables and legend; write the files that were asked for."""
+    from mmatconv.analysis.benchmark import linear_cost, render
 
     growths = list(linear_cost.growths(outcomes)) if args.check else []
-    command = shlex.join(['python', 'tools/analysis_tools/benchmark.py', *sys.argv[1:]])
-    hardware, versions = machine.machine(args.device), machine.versions()
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    for outcome in outcomes:
-        console.print(outcome.case.title, render.table(outcome), sep='\n', markup=False)
+    tables = [part for outcome in outcomes for part in (outcome.case.title, render.table(outcome))]
     if growths:
-        console.print('time per pixel at 4 times the pixels', render.growth_table(growths), sep='\n', markup=False)
+        tables += ['time per pixel at 4 times the pixels', render.growth_table(growths)]
     legend = [render.LEGEND, render.OPERATOR_LEGEND] if args.level == 'operator' else [render.LEGEND]
     left_out = dict.fromkeys(reason for outcome in outcomes for reason in outcome.case.left_out)
-    lines = [' '.join(legend), *(f'Left out: {reason}.' for reason in left_out)]
-    about = ', '.join(f'{key} {value}' for key, value in {**hardware, **versions}.items())
-    console.print(*lines, f'command: {command}', about, sep='\n', markup=False)
+    about = print_all(args, [*tables, ' '.join(legend), *(f'Left out: {reason}.' for reason in left_out)])
     if args.json:
-        found = dict(command=command, machine=hardware, versions=versions, cases=list(map(render.as_dict, outcomes)))
-        found['linear_cost'] = [dict(vars(growth), ratio=growth.ratio, linear=growth.linear) for growth in growths]
-        Path(args.json).write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
+        linear = [dict(vars(growth), ratio=growth.ratio, linear=growth.linear) for growth in growths]
+        write_json(args.json, dict(about, cases=list(map(render.as_dict, outcomes)), linear_cost=linear))
     if args.plot:
         from mmatconv.analysis.benchmark.plot import plot
 
-        plot(outcomes, args.plot, f'{command}\n{about}')
+        plot(outcomes, args.plot, f'{about["command"]}\n{described(about)}')
+
+
+def print_all(args: argparse.Namespace, parts: Sequence[object]) -> dict:
+    """Print texts and tables, then command, machine and versions, which are returned."""
+    from rich.console import Console
+
+    from mmatconv.analysis.benchmark import machine
+
+    command = shlex.join(['python', 'tools/analysis_tools/benchmark.py', *sys.argv[1:]])
+    about = dict(command=command, machine=machine.machine(args.device), versions=machine.versions())
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console.print(*parts, f'command: {command}', described(about), sep='\n', markup=False)
+    return about
+
+
+def described(about: dict) -> str:
+    """Machine and versions in a line."""
+    return ', '.join(f'{key} {value}' for key, value in {**about['machine'], **about['versions']}.items())
+
+
+def write_json(name: str, found: dict) -> None:
+    Path(name).write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmatconv.ops.gradients import differentiable_gradients
-from mmatconv.ops.tracing import is_traced
+from mmatconv.ops.tracing import is_on_gpu, is_traced
 
 # Below this many rows oneDNN's rearrangement of the weights costs more than it saves, and below this many products the
 # 13 us that a call of it costs more than one of the BLAS.
@@ -25,6 +25,7 @@ def uses_onednn(x: Tensor) -> bool:
         not is_traced()
         and HAS_ONEDNN
         and x.device.type == 'cpu'
+        and not is_on_gpu(x)
         and x.dtype == torch.float32
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_cpu_enabled()

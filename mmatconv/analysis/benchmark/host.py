@@ -1,0 +1,139 @@
+"""How long the CPU is busy with a training step on a GPU, measured without one.
+
+Every operation of torch runs on a CPU, on maps so small that the call is what costs; our kernels are prepared for
+launch as on a GPU and not launched. Time is the thread's own, which other processes hardly change.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import walk_packages
+from statistics import median
+from time import thread_time_ns
+from unittest import mock
+
+import torch
+
+import mmatconv.ops
+from mmatconv.analysis.benchmark.backbones import backbone_case
+from mmatconv.analysis.benchmark.case import DTYPES, Candidate, Setting
+from mmatconv.analysis.benchmark.pretended_gpu import cuda_autocast, pretended_gpu
+from mmatconv.analysis.benchmark.runs import leaves
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One of our operators in a training step.
+
+    Attributes:
+        name: Of its autograd function.
+        calls: Forward or backward, as the name says.
+        seconds: For all of them together, in the median step.
+    """
+
+    name: str
+    calls: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class HostTime:
+    """Of one candidate, in the median step.
+
+    Attributes:
+        step: Seconds for forward and backward.
+        operators: Our own operators, part of it; with the operations of torch they call.
+    """
+
+    name: str
+    step: float
+    operators: Sequence[Operator]
+
+
+def host_times(name: str, setting: Setting, repeats: int, warmup: int) -> list[HostTime]:
+    """CPU time of forward and backward of a backbone's variants, in training mode under autocast.
+
+    Args:
+        name: As for level 'backbone'.
+        setting: Batch, size, dtype and memory format. Python takes as long for every size, torch on a CPU does not.
+        repeats: Steps of each, in turns.
+        warmup: Steps before these.
+
+    Returns:
+        Of 'ours', 'released' and 'static'.
+    """
+    candidates = backbone_case(name, setting).candidates
+    readings = {candidate.name: [] for candidate in candidates}
+    with pretended_gpu(), _clocks() as clocks:
+        for candidate in candidates:
+            candidate.function.train()
+        for i in range(warmup + repeats):
+            for j in range(len(candidates)):
+                candidate = candidates[(i + j) % len(candidates)]
+                clocks.clear()
+                seconds = _step(candidate, DTYPES[setting.dtype])
+                if i >= warmup:
+                    readings[candidate.name].append((seconds, {key: tuple(clock) for key, clock in clocks.items()}))
+    return [_summary(*item) for item in readings.items()]
+
+
+def _summary(name: str, readings: Sequence[tuple[float, dict]]) -> HostTime:
+    operators = [
+        Operator(key, calls, median(clocks[key][1] for _, clocks in readings) / 1e9)
+        for key, (calls, _) in readings[0][1].items()
+    ]
+    return HostTime(name, median(seconds for seconds, _ in readings), operators)
+
+
+def _step(candidate: Candidate, dtype: torch.dtype) -> float:
+    start = thread_time_ns()
+    with cuda_autocast(dtype):
+        outputs = leaves(candidate.function(*candidate.inputs))
+    gradients = [torch.empty_like(x) for x in outputs]
+    torch.autograd.backward(outputs, gradients)
+    seconds = (thread_time_ns() - start) / 1e9
+    candidate.function.zero_grad()
+    return seconds
+
+
+@contextmanager
+def _clocks() -> Iterator[dict[str, list[int]]]:
+    """Calls and nanoseconds of our autograd functions by name and direction; nested ones count as the outer."""
+    clocks: dict[str, list[int]] = {}
+    running = False
+
+    def clocked(key: str, function: Callable) -> Callable:
+        def call(*args):
+            nonlocal running
+            if running:
+                return function(*args)
+            running = True
+            start = thread_time_ns()
+            try:
+                return function(*args)
+            finally:
+                entry = clocks.setdefault(key, [0, 0])
+                entry[0] += 1
+                entry[1] += thread_time_ns() - start
+                running = False
+
+        return call
+
+    with ExitStack() as stack:
+        for kind in _functions():
+            entered = clocked(f'{kind.__name__}, forward', kind.apply)
+            stack.enter_context(mock.patch.object(kind, 'apply', entered))
+            left = staticmethod(clocked(f'{kind.__name__}, backward', kind.backward))
+            stack.enter_context(mock.patch.object(kind, 'backward', left))
+        yield clocks
+
+
+def _functions() -> Iterator[type]:
+    """The autograd functions that stand before our kernels."""
+    for module in walk_packages(mmatconv.ops.__path__, 'mmatconv.ops.'):
+        if 'triton' not in module.name and '.cpu' not in module.name:
+            import_module(module.name)
+    for kind in torch.autograd.Function.__subclasses__():
+        if kind.__module__.startswith('mmatconv.ops.') and '.cpu.' not in kind.__module__:
+            yield kind
