@@ -75,8 +75,9 @@ class ATConv(nn.Module):
         # In the parameters' dtype under autocast too: statistics of a map, and sums of its pixels' gradients.
         dtype = _dtype_of(self.kernel_proj)
         with outside_autocast(x):
-            if takes_triton(path) and padding_mask is None:
-                context = context_pool(x, size, self.context_pool == 'grid', path).to(dtype)
+            if takes_triton(path):
+                sizes = None if padding_mask is None else padding_mask.sizes
+                context = context_pool(x, size, self.context_pool == 'grid', path, sizes).to(dtype)
             else:
                 context = CONTEXT_POOLS[self.context_pool](x.to(dtype), size, padding_mask)
             context = self.kernel_proj(context.unsqueeze(-1)).squeeze(-1)

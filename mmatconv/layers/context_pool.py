@@ -1,6 +1,5 @@
 """The pooling of context-to-kernel (C2K) in operations of torch: from a feature map to K * K positions."""
 
-from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from mmatconv.layers.padding_mask import PaddingMask
 from mmatconv.ops.autocast import outside_autocast
+from mmatconv.ops.context_to_kernel.bins import bounds, members
 from mmatconv.ops.memory_format import is_channels_last
 from mmatconv.ops.tracing import is_compiling, is_traced
 
@@ -31,7 +31,7 @@ def flat_pool(x: Tensor, kernel_size: int, padding_mask: PaddingMask | None = No
         (B, C, K * K).
     """
     if padding_mask is not None:
-        return _pool_masked(x, padding_mask, _flat_bins, kernel_size)
+        return _pool_masked(x, padding_mask, kernel_size, grid=False)
     bins = kernel_size * kernel_size
     if not is_channels_last(x) and not is_compiling():
         return F.adaptive_avg_pool1d(x.flatten(2), bins)
@@ -67,22 +67,17 @@ def _runs(pixels: Tensor, bins: int) -> tuple[Tensor, Tensor]:
 def _make_runs(count: int, bins: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     pixel = torch.arange(count, device=device)
     run = torch.arange(bins, device=device)[:, None]
-    first, last = _bounds(run, count, bins)
+    first, last = bounds(run, count, bins)
     return _scaled((pixel >= first) & (pixel < last), last - first, count // bins, dtype)
 
 
 _cached_runs = lru_cache(maxsize=32)(_make_runs)
 
 
-def _bounds(index: Tensor, count: int | Tensor, bins: int) -> tuple[Tensor, Tensor]:
-    """First and behind the last of ``count`` pixels for each bin of an adaptive average."""
-    return index * count // bins, ((index + 1) * count + bins - 1) // bins
-
-
-def _scaled(members: Tensor, length: Tensor, about: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _scaled(inside: Tensor, length: Tensor, about: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     # A power of two near one over the length is exact in half precision, and keeps sums within its range.
     share = 2.0 ** -(10 if is_traced() else about.bit_length())
-    return members.to(dtype) * share, (length * share).to(torch.promote_types(dtype, torch.float32))
+    return inside.to(dtype) * share, (length * share).to(torch.promote_types(dtype, torch.float32))
 
 
 def grid_pool(x: Tensor, kernel_size: int, padding_mask: PaddingMask | None = None) -> Tensor:
@@ -97,43 +92,18 @@ def grid_pool(x: Tensor, kernel_size: int, padding_mask: PaddingMask | None = No
         (B, C, K * K), rows of the grid first.
     """
     if padding_mask is not None:
-        return _pool_masked(x, padding_mask, _grid_bins, kernel_size)
+        return _pool_masked(x, padding_mask, kernel_size, grid=True)
     return F.adaptive_avg_pool2d(x, kernel_size).flatten(2)
 
 
-def _pool_masked(x: Tensor, padding_mask: PaddingMask, make_bins: Callable, kernel_size: int) -> Tensor:
+def _pool_masked(x: Tensor, padding_mask: PaddingMask, kernel_size: int, grid: bool) -> Tensor:
     """Average over the bins of the valid part of each map: (B, C, H, W) -> (B, C, K * K)."""
-    key = (make_bins, kernel_size, x.dtype)
+    key = (grid, kernel_size, x.dtype)
     if key not in padding_mask.cache:
-        members, length = make_bins(padding_mask, kernel_size)
+        inside, length = members(padding_mask.sizes, padding_mask.shape, kernel_size, grid)
         about = padding_mask.shape[0] * padding_mask.shape[1] // kernel_size**2
-        padding_mask.cache[key] = _scaled(members.flatten(2), length, about, x.dtype)
+        padding_mask.cache[key] = _scaled(inside.flatten(2), length, about, x.dtype)
     return _average(*padding_mask.cache[key], x.permute(0, 2, 3, 1).flatten(1, 2))
-
-
-def _flat_bins(padding_mask: PaddingMask, kernel_size: int) -> tuple[Tensor, Tensor]:
-    """Members (B, K * K, H, W) and length (B, K * K, 1) of the runs in reading order."""
-    heights, widths = padding_mask.sizes[:, 0, None], padding_mask.sizes[:, 1, None]
-    rows, columns = (torch.arange(side, device=heights.device) for side in padding_mask.shape)
-    place = rows[:, None] * widths[:, :, None] + columns  # (B, H, W), in reading order of the valid part
-    bins = kernel_size * kernel_size
-    first, last = _bounds(torch.arange(bins, device=heights.device), heights * widths, bins)
-    place, (begin, end) = place[:, None], (bound[:, :, None, None] for bound in (first, last))
-    return (place >= begin) & (place < end) & padding_mask.valid(), (last - first)[:, :, None]
-
-
-def _grid_bins(padding_mask: PaddingMask, kernel_size: int) -> tuple[Tensor, Tensor]:
-    """Members (B, K * K, H, W) and number of pixels (B, K * K, 1) of the cells of a K x K grid."""
-    index = torch.arange(kernel_size, device=padding_mask.sizes.device)
-    bounds = [_bounds(index, padding_mask.sizes[:, axis, None], kernel_size) for axis in (0, 1)]
-    inside = []
-    for side, (first, last) in zip(padding_mask.shape, bounds):
-        pixel = torch.arange(side, device=index.device)
-        inside.append((pixel >= first[:, :, None]) & (pixel < last[:, :, None]))  # (B, K, side)
-    rows, columns = inside
-    members = rows[:, :, None, :, None] & columns[:, None, :, None, :]
-    lengths = [last - first for first, last in bounds]
-    return members.flatten(1, 2), (lengths[0][:, :, None] * lengths[1][:, None, :]).flatten(1)[:, :, None]
 
 
 CONTEXT_POOLS = {'flat': flat_pool, 'grid': grid_pool}

@@ -43,6 +43,7 @@ def compile_kernel(kernel, target, dtype, constants):
     signature = {name: 'i32' for name in names}
     signature |= {name: f'*{dtype}' for name in names if name in MAPS}
     signature |= {name: '*fp32' for name in names if name in SUMS}
+    signature |= {name: '*i32' for name in names if name == 'sizes'}
     signature |= dict.fromkeys(constants, 'constexpr')
     aligned = {(i,): [['tt.divisibility', 16]] for i, name in enumerate(names) if signature[name].startswith('*')}
     source = ASTSource(kernel, signature, {(names.index(name),): value for name, value in constants.items()}, aligned)
@@ -80,9 +81,14 @@ def cases(dtype, size, channels_last):
         elements, rows = table[size]
         yield kernel, dict(tiles(elements, min(elements, 4), channels_last), K=size, ROWS=rows, **own)
     vector = 4 if dtype == 'fp32' else 8
-    bins = dict(ROW_BINS=size, COLUMN_BINS=size)
-    yield pool_kernel, dict(tiles(POOL_ELEMENTS, vector, channels_last), **bins)
-    yield spread_kernel, dict(tiles(SPREAD_ELEMENTS, vector, channels_last), **bins)
+    grid, runs = (
+        dict(ROW_BINS=rows, COLUMN_BINS=columns, RUNS=rows < columns) for rows, columns in ((size, size), (1, size**2))
+    )
+    for elements, binned in ((POOL_ELEMENTS, pool_kernel), (SPREAD_ELEMENTS, spread_kernel)):
+        shape = tiles(elements, vector, channels_last)
+        yield binned, dict(shape, **grid, sizes=None)
+        yield binned, dict(shape, **grid)
+        yield binned, dict(shape, **runs)
     if not channels_last:
         return
     # The others know no memory format.
@@ -111,6 +117,7 @@ def variants(gpus, dtypes, sizes):
                 'dtype': dtype,
                 'K': size,
                 'format': 'channels_last' if channels_last else 'contiguous',
+                'sizes': 'sizes' in kernel.arg_names and 'sizes' not in constants,
                 'tile': ' x '.join(str(constants[key]) for key in TILES if key in constants),
                 'registers': registers,
                 'spilled bytes': spilled,

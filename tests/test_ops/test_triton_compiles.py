@@ -16,11 +16,12 @@ def test_kernels_of_3x3_compile_without_spills_and_load_vectors():
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     rows = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [row['spilled bytes'] for row in rows] == [0] * 22
+    assert [row['spilled bytes'] for row in rows] == [0] * 38
     # In channels_last four channels a load for the convolution, two for the gradients, 16 bytes for all else of a map.
-    # What a kernel mostly writes is what counts for the one that reads next to nothing.
+    # What a kernel mostly writes is what counts for the one that reads next to nothing. Sizes of padded maps are 32 bits.
     sides = {row['kernel']: 'store' if row['kernel'] == 'spread_kernel' else 'load' for row in rows}
-    widest = {(row['kernel'], row['format'], row[f'widest {sides[row["kernel"]]}, bits']) for row in rows}
+    kinds = [row for row in rows if not (row['sizes'] and row['format'] == 'contiguous')]
+    widest = {(row['kernel'], row['format'], row[f'widest {sides[row["kernel"]]}, bits']) for row in kinds}
     assert widest == {
         ('convolve_kernel', 'contiguous', 16),
         ('gradients_kernel', 'contiguous', 16),

@@ -12,6 +12,7 @@ GROUPS = {
     'values': ('test_triton.py', 'values_and_gradients'),
     'others': ('test_triton.py', 'not values_and_gradients'),
     'context-to-kernel': ('test_triton_context.py', ''),
+    'padded maps': ('test_triton_padded.py', ''),
     'gated linear unit': ('test_triton_gated.py', ''),
 }
 

@@ -24,11 +24,11 @@ def _format(channels_last: bool) -> torch.memory_format:
 if HAS_CUSTOM_OPERATORS:
 
     @torch.library.custom_op('mmatconv::context_pool', mutates_args=())
-    def pool(x: Tensor, size: int, grid: bool, path: str) -> Tensor:
-        return Pool.forward(x, size, grid, choose(x, path))
+    def pool(x: Tensor, size: int, grid: bool, path: str, sizes: Tensor | None = None) -> Tensor:
+        return Pool.forward(x, size, grid, choose(x, path), sizes)
 
     @pool.register_fake
-    def _(x: Tensor, size: int, grid: bool, path: str) -> Tensor:
+    def _(x: Tensor, size: int, grid: bool, path: str, sizes: Tensor | None = None) -> Tensor:
         return x.new_empty(x.shape[0], size * size, x.shape[1], dtype=sum_dtype(x)).transpose(1, 2)
 
     @torch.library.custom_op('mmatconv::context_pool_backward', mutates_args=())
@@ -41,8 +41,9 @@ if HAS_CUSTOM_OPERATORS:
         size: int,
         grid: bool,
         path: str,
+        sizes: Tensor | None = None,
     ) -> Tensor:
-        return Spread.forward(grad, height, width, channels_last, dtype, size, grid, choose(grad, path))
+        return Spread.forward(grad, height, width, channels_last, dtype, size, grid, choose(grad, path), sizes)
 
     @spread.register_fake
     def _(
@@ -54,14 +55,15 @@ if HAS_CUSTOM_OPERATORS:
         size: int,
         grid: bool,
         path: str,
+        sizes: Tensor | None = None,
     ) -> Tensor:
         return empty((*grad.shape[:2], height, width), grad, _format(channels_last)).to(dtype)
 
     def _pool_backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return spread(grad, *ctx.map, *ctx.arguments), None, None, None
+        return spread(grad, *ctx.map, *ctx.arguments, *ctx.saved_tensors), None, None, None, None
 
     def _spread_backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return pool(grad, *ctx.arguments), None, None, None, None, None, None, None
+        return pool(grad, *ctx.arguments, *ctx.saved_tensors), None, None, None, None, None, None, None, None
 
     pool.register_autograd(_pool_backward, setup_context=Pool.setup_context)
     spread.register_autograd(_spread_backward, setup_context=Spread.setup_context)

@@ -8,7 +8,7 @@ from mmatconv.ops.context_to_kernel.pool import Pool
 from mmatconv.ops.tracing import is_observed
 
 
-def context_pool(x: Tensor, size: int, grid: bool, path: str) -> Tensor:
+def context_pool(x: Tensor, size: int, grid: bool, path: str, sizes: Tensor | None = None) -> Tensor:
     """Adaptive average of a map over K * K bins, which is read once.
 
     Differentiable to any order.
@@ -18,6 +18,8 @@ def context_pool(x: Tensor, size: int, grid: bool, path: str) -> Tensor:
         size: K.
         grid: Bins are cells of a K x K grid, rows first; else overlapping strips, runs of pixels in reading order.
         path: What ``paths.choose`` returned.
+        sizes: (B, 2), int32, on the device of ``x``: height and width of each map without its padding, over which
+            alone the bins lie; its gradient is zero outside. Default: None, no padding.
 
     Returns:
         (B, C, K * K), channels innermost, in float32 for half precision.
@@ -25,7 +27,7 @@ def context_pool(x: Tensor, size: int, grid: bool, path: str) -> Tensor:
     Raises:
         UserError: Path 'triton' where it cannot run.
     """
-    return (custom_operator.pool if is_observed() else Pool.apply)(x, size, grid, path)
+    return (custom_operator.pool if is_observed() else Pool.apply)(x, size, grid, path, sizes)
 
 
 def generate_kernels(

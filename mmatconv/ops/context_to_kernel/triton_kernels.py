@@ -3,6 +3,9 @@
 Bins are those of torch's adaptive average: bin ``i`` of ``n`` over ``size`` pixels reaches from ``i * size // n`` to
 the ceiling of ``(i + 1) * size / n``. Strips are bins over a map of a single row. Strides come in units of ``VEC`` in
 channels_last, as for the operator. Nothing is atomic and every sum has a fixed order: results repeat bit by bit.
+
+With ``sizes`` (B, 2) the bins lie over the valid rows and columns of each map alone. Strips then are runs of its valid
+pixels, which do not lie side by side, and each pixel looks for its row and column.
 """
 
 import triton
@@ -27,12 +30,28 @@ def _bins(first, last, size, BINS: tl.constexpr):
     return first.to(tl.int64) * BINS // size, ((last.to(tl.int64) + 1) * BINS + size - 1) // size
 
 
+@triton.jit
+def _valid(sizes, sample, height, width):
+    """Height and width of a map without its padding."""
+    if sizes is not None:
+        return tl.load(sizes + 2 * sample), tl.load(sizes + 2 * sample + 1)
+    return height, width
+
+
+@triton.jit
+def _as_binned(height, width, RUNS: tl.constexpr):
+    """Height and width of a map as its bins see it: one row if they are runs."""
+    if RUNS:
+        return tl.full((), 1, tl.int32), height * width
+    return height, width
+
+
 @triton.jit(do_not_specialize=[*_MAP, *_STRIDES[:4]])
 def pool_kernel(
-    x, pooled,
+    x, sizes, pooled,
     units, height, width, channel_blocks, splits,
     x_b, x_c, x_h, x_w,
-    ROW_BINS: tl.constexpr, COLUMN_BINS: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr,
+    ROW_BINS: tl.constexpr, COLUMN_BINS: tl.constexpr, RUNS: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr,
     VEC: tl.constexpr, CHANNELS_LAST: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """``pooled`` (splits, B, bins, C), of which the sum over the splits is the mean of each bin.
@@ -47,8 +66,10 @@ def pool_kernel(
     program = program // splits
     samples = tl.num_programs(0) // (channel_blocks * splits * BINS)
     sample = (program // BINS).to(tl.int64)
-    top, bottom = _edges(program % BINS // COLUMN_BINS, height, ROW_BINS)
-    left, right = _edges(program % COLUMN_BINS, width, COLUMN_BINS)
+    height, width = _valid(sizes, sample, height, width)
+    bin_height, bin_width = _as_binned(height, width, RUNS)
+    top, bottom = _edges(program % BINS // COLUMN_BINS, bin_height, ROW_BINS)
+    left, right = _edges(program % COLUMN_BINS, bin_width, COLUMN_BINS)
     channels = channel_block * BLOCK_C + tl.arange(0, BLOCK_C)[None, :]
     count = units * VEC
     tiles = ((right - left + BLOCK_W - 1) // BLOCK_W).to(tl.int32)
@@ -56,10 +77,15 @@ def pool_kernel(
     share = (steps + splits - 1) // splits
     sums = tl.zeros((BLOCK_W, BLOCK_C), ACC)
     for step in range(split * share, tl.minimum((split + 1) * share, steps)):
-        columns = left + step % tiles * BLOCK_W + tl.arange(0, BLOCK_W)[:, None]
+        places = left + step % tiles * BLOCK_W + tl.arange(0, BLOCK_W)[:, None]
+        row, columns = top + step // tiles, places
+        if RUNS:
+            # A division of 64 bits costs a GPU several times that of 32.
+            row = places.to(tl.int32) // width
+            columns = places.to(tl.int32) - row * width
         pointers = x + tile_offset(sample, columns, channels, x_b, x_c, x_w, VEC, CHANNELS_LAST)
-        pointers += row_step(top + step // tiles, 0, x_h, x_w, VEC, CHANNELS_LAST)
-        sums += tl.load(pointers, mask=(columns < right) & (channels < count), other=0).to(ACC)
+        pointers += row_step(row, 0, x_h, x_w, VEC, CHANNELS_LAST)
+        sums += tl.load(pointers, mask=(places < right) & (channels < count), other=0).to(ACC)
     mean = tl.sum(sums, 0)[None, :] / ((bottom - top) * (right - left)).to(ACC)
     place = (split * samples + sample) * BINS + program % BINS
     tl.store(pooled + place * count + channels, mean.to(pooled.dtype.element_ty), mask=channels < count)
@@ -67,10 +93,10 @@ def pool_kernel(
 
 @triton.jit(do_not_specialize=[*_MAP, *_STRIDES[4:]])
 def spread_kernel(
-    grad, y,
+    grad, sizes, y,
     units, height, width, channel_blocks, column_blocks,
     y_b, y_c, y_h, y_w,
-    ROW_BINS: tl.constexpr, COLUMN_BINS: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr,
+    ROW_BINS: tl.constexpr, COLUMN_BINS: tl.constexpr, RUNS: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr,
     VEC: tl.constexpr, CHANNELS_LAST: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """``y``, the map's gradient from ``grad`` (B, bins, C) of its pooled means.
@@ -87,18 +113,27 @@ def spread_kernel(
     columns = column_block * BLOCK_W + tl.arange(0, BLOCK_W)[:, None]
     channels = channel_block * BLOCK_C + tl.arange(0, BLOCK_C)[None, :]
     count = units * VEC
-    last = tl.minimum((column_block + 1) * BLOCK_W, width) - 1
-    first_row_bin, end_row_bin = _bins(row, row, height, ROW_BINS)
-    first_column_bin, end_column_bin = _bins(column_block * BLOCK_W, last, width, COLUMN_BINS)
+    valid_height, valid_width = _valid(sizes, sample, height, width)
+    bin_height, bin_width = _as_binned(valid_height, valid_width, RUNS)
+    left_end = column_block * BLOCK_W
+    right_end = tl.minimum(left_end + BLOCK_W, valid_width) - 1
+    bin_row, begin = row, tl.full((), 0, tl.int32)
+    if RUNS:
+        bin_row, begin = begin, row * valid_width
+    places = begin + columns
+    first_row_bin, end_row_bin = _bins(bin_row, bin_row, bin_height, ROW_BINS)
+    first_column_bin, end_column_bin = _bins(begin + left_end, begin + right_end, bin_width, COLUMN_BINS)
+    if sizes is not None:
+        end_row_bin = tl.where((row < valid_height) & (left_end < valid_width), end_row_bin, first_row_bin)
     total = tl.zeros((BLOCK_W, BLOCK_C), ACC)
     for i in range(first_row_bin, end_row_bin):
-        top, bottom = _edges(i, height, ROW_BINS)
+        top, bottom = _edges(i, bin_height, ROW_BINS)
         for j in range(first_column_bin, end_column_bin):
-            left, right = _edges(j, width, COLUMN_BINS)
+            left, right = _edges(j, bin_width, COLUMN_BINS)
             place = (sample * ROW_BINS + i) * COLUMN_BINS + j
             value = tl.load(grad + place * count + channels, mask=channels < count, other=0).to(ACC)
             value = value / ((bottom - top) * (right - left)).to(ACC)
-            total += tl.where((columns >= left) & (columns < right), value, 0)
+            total += tl.where((places >= left) & (places < right) & (columns < valid_width), value, 0)
     pointers = y + tile_offset(sample, columns, channels, y_b, y_c, y_w, VEC, CHANNELS_LAST)
     pointers += row_step(row, 0, y_h, y_w, VEC, CHANNELS_LAST)
     tl.store(pointers, total.to(y.dtype.element_ty), mask=(columns < width) & (channels < count))

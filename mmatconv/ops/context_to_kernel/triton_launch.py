@@ -31,14 +31,15 @@ FEWEST_TILES = 4
 GENERATE_TILE = 1024
 
 
-def pool(x: Tensor, size: int, grid: bool) -> Tensor:
+def pool(x: Tensor, size: int, grid: bool, sizes: Tensor | None = None) -> Tensor:
     """Adaptive average of a map over ``size * size`` bins, in one reading: see ``context_pool``.
 
     Args:
         x: (B, C, H, W), any strides; copied once unless columns or channels are adjacent in memory, and for strips
-            also unless each row begins where the one before ends.
+            also unless each row begins where the one before ends or there are ``sizes``.
         size: K.
         grid: Bins are cells of a K x K grid, not strips.
+        sizes: (B, 2), int32, of the maps without their padding. Default: None, no padding.
 
     Returns:
         (B, C, K * K), channels innermost, in float32 for half precision.
@@ -47,10 +48,14 @@ def pool(x: Tensor, size: int, grid: bool) -> Tensor:
     pooled = torch.empty((x.shape[0], size * size, x.shape[1]), dtype=sum_dtype(x), device=x.device)
     if not pooled.numel():
         return pooled.transpose(1, 2)
-    x, rows, columns = _binned(x, size, grid, memory_format)
-    height, width = (ceil_div(x.shape[dim], bins) + 1 for dim, bins in ((2, rows), (3, columns)))
-    width = min(width, x.shape[3])
-    blocks, sizes, strides, constants = map_arguments((x,), POOL_ELEMENTS, 16 // x.element_size(), memory_format, width)
+    x, rows, columns = _binned(x, size, grid, memory_format, sizes)
+    runs = sizes is not None and not grid
+    extent = (1, x.shape[2] * x.shape[3]) if runs else x.shape[2:]
+    height, width = (ceil_div(side, bins) + 1 for side, bins in zip(extent, (rows, columns)))
+    width = min(width, extent[1])
+    blocks, counts, strides, constants = map_arguments(
+        (x,), POOL_ELEMENTS, 16 // x.element_size(), memory_format, width
+    )
     programs = x.shape[0] * size * size * blocks[0]
     splits = max(1, min(ceil_div(PROGRAMS, programs), height * blocks[1] // FEWEST_TILES))
     partial = pooled
@@ -58,8 +63,9 @@ def pool(x: Tensor, size: int, grid: bool) -> Tensor:
         partial = torch.empty((splits, pooled.numel()), dtype=pooled.dtype, device=x.device)
     with on_device(x):
         pool_kernel[(programs * splits,)](
-            x, partial, *sizes, blocks[0], splits, *strides, ROW_BINS=rows, COLUMN_BINS=columns, **constants
-        )
+            x, _dense(sizes), partial, *counts, blocks[0], splits, *strides,
+            ROW_BINS=rows, COLUMN_BINS=columns, RUNS=runs, **constants,
+        )  # fmt: skip
         if splits > 1:
             sum_tiles(partial, pooled)
     return pooled.transpose(1, 2)
@@ -72,6 +78,7 @@ def spread(
     grid: bool,
     memory_format: torch.memory_format,
     dtype: torch.dtype,
+    sizes: Tensor | None = None,
 ) -> Tensor:
     """The gradient of :func:`pool` to its map, in one writing.
 
@@ -82,6 +89,7 @@ def spread(
         grid: Bins are cells of a K x K grid, not strips.
         memory_format: Of the result.
         dtype: Of the result.
+        sizes: As for :func:`pool`. Default: None.
 
     Returns:
         (B, C, H, W).
@@ -90,13 +98,15 @@ def spread(
     if not y.numel():
         return y
     grad = grad.transpose(1, 2).contiguous()
-    view, rows, columns = _binned(y, size, grid, memory_format)
+    view, rows, columns = _binned(y, size, grid, memory_format, sizes)
+    runs = sizes is not None and not grid
     vector = min(SPREAD_ELEMENTS, 16 // y.element_size())
-    blocks, sizes, strides, constants = map_arguments((view,), SPREAD_ELEMENTS, vector, memory_format)
+    blocks, counts, strides, constants = map_arguments((view,), SPREAD_ELEMENTS, vector, memory_format)
     with on_device(y):
         spread_kernel[(y.shape[0] * view.shape[2] * blocks[0] * blocks[1],)](
-            grad, view, *sizes, *blocks, *strides, ROW_BINS=rows, COLUMN_BINS=columns, **constants
-        )
+            grad, _dense(sizes), view, *counts, *blocks, *strides,
+            ROW_BINS=rows, COLUMN_BINS=columns, RUNS=runs, **constants,
+        )  # fmt: skip
     return y
 
 
@@ -129,10 +139,21 @@ def generate(
     return y
 
 
-def _binned(x: Tensor, size: int, grid: bool, memory_format: torch.memory_format) -> tuple[Tensor, int, int]:
-    """The map as its bins see it, rows of bins, columns of bins: strips are bins of a map of one row."""
+def _dense(sizes: Tensor | None) -> Tensor | None:
+    return None if sizes is None else sizes.to(torch.int32).contiguous()
+
+
+def _binned(
+    x: Tensor, size: int, grid: bool, memory_format: torch.memory_format, sizes: Tensor | None
+) -> tuple[Tensor, int, int]:
+    """The map as its bins see it, rows of bins, columns of bins: strips are bins of a map of one row.
+
+    Unless there is padding at the ends of the rows, which remain then.
+    """
     if grid:
         return readable(x, memory_format), size, size
+    if sizes is not None:
+        return readable(x, memory_format), 1, size * size
     shape = (*x.shape[:2], 1, x.shape[2] * x.shape[3])
     try:
         row = x.view(shape)
