@@ -18,8 +18,9 @@ def test_kernels_of_3x3_compile_without_spills_and_load_vectors():
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert [row['spilled bytes'] for row in rows] == [0] * 38
     # In channels_last four channels a load for the convolution, two for the gradients, 16 bytes for all else of a map.
-    # What a kernel mostly writes is what counts for the one that reads next to nothing. Sizes of padded maps are 32 bits.
+    # What a kernel mostly writes is what counts for the one that reads next to nothing.
     sides = {row['kernel']: 'store' if row['kernel'] == 'spread_kernel' else 'load' for row in rows}
+    # Sizes of padded maps are 32 bits.
     kinds = [row for row in rows if not (row['sizes'] and row['format'] == 'contiguous')]
     widest = {(row['kernel'], row['format'], row[f'widest {sides[row["kernel"]]}, bits']) for row in kinds}
     assert widest == {
