@@ -19,10 +19,13 @@ __all__ = [
     'ATConvPVT',
     'ATConvSwin',
     'AttNet',
+    'FPNFeatures',
     'UserError',
     '__version__',
     'deploy',
     'dynamic_depthwise_conv2d',
+    'features_only',
+    'load_pretrained',
 ]
 
 # Imported when first used. Configs and programs name these, as ``type='mmatconv.NonFiniteLossHook'``.
@@ -31,6 +34,9 @@ _LAZY = {
     'AttNet': 'mmatconv.backbones',
     'ATConvPVT': 'mmatconv.backbones',
     'ATConvSwin': 'mmatconv.backbones',
+    'FPNFeatures': 'mmatconv.backbones.features',
+    'features_only': 'mmatconv.backbones.features',
+    'load_pretrained': 'mmatconv.checkpoint.loading',
     'AdaptiveGradClipHook': 'mmatconv.engine.optim.adaptive_grad_clip',
     'LayerDecayOptimWrapperConstructor': 'mmatconv.engine.optim.layer_decay',
     'NonFiniteLossHook': 'mmatconv.engine.hooks.nonfinite',

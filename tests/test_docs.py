@@ -3,6 +3,8 @@
 import ast
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,14 @@ def options_of(tool):
 
 def test_readme_is_a_front_page():
     assert len(TEXTS['README.md'].splitlines()) <= 150
+
+
+def test_readmes_programs_in_plain_pytorch_run():
+    blocks = re.findall(r'```python\n(.*?)```', TEXTS['README.md'].split('In plain PyTorch')[1], re.DOTALL)
+    result = subprocess.run([sys.executable, '-c', '\n'.join(blocks)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    (printed,) = re.findall(r'print\(.*\)  # (.*)', '\n'.join(blocks))
+    assert len(blocks) == 3 and result.stdout.strip() == printed
 
 
 @pytest.mark.parametrize('page', TEXTS)

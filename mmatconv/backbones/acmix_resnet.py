@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch.nn.functional as F
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmatconv.backbones.base import Backbone
+from mmatconv.backbones.mmengine_parts import register_backbone
 from mmatconv.errors import UserError
 from mmatconv.layers import DropPath
 from mmatconv.layers.token_mixers.acmix_sliding import ACmixSliding
@@ -52,7 +52,7 @@ class ACmixBottleneck(nn.Module):
         return F.relu(self.downsample(x) + branch)
 
 
-@MODELS.register_module()
+@register_backbone
 class ACmixResNet(Backbone):
     """ResNet with ACmix bottlenecks: four stages at 1/4, 1/8, 1/16, 1/32 with 256, 512, 1024, 2048 channels.
 

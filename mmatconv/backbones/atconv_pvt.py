@@ -8,14 +8,14 @@ go. The counts cannot tell the two forms of context pooling apart; 'flat' is wha
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.registry import MODELS
 from torch import nn
 
 from mmatconv.backbones.mlp_backbone import MLPBackbone
+from mmatconv.backbones.mmengine_parts import register_backbone
 from mmatconv.layers import PatchEmbed
 
 
-@MODELS.register_module()
+@register_backbone
 class ATConvPVT(MLPBackbone):
     """ATConv-PVT: four stages of ATConv and MLPs at 1/4, 1/8, 1/16, 1/32.
 

@@ -9,17 +9,17 @@ and FLOPs of table II; with 3x3 convolutions of stride 2 in place of Swin's line
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.registry import MODELS
 from torch import nn
 
 from mmatconv.backbones.mlp_backbone import MLPBackbone
+from mmatconv.backbones.mmengine_parts import register_backbone
 from mmatconv.errors import UserError
 from mmatconv.layers import ConvBN, PatchEmbed, PatchMerging
 
 MERGINGS: Mapping[str, type[nn.Module]] = {'conv': ConvBN, 'linear': PatchMerging}
 
 
-@MODELS.register_module()
+@register_backbone
 class ATConvSwin(MLPBackbone):
     """ATConv-Swin: four stages of ATConv and MLPs at 1/4, 1/8, 1/16, 1/32.
 

@@ -7,14 +7,14 @@ MIT licence, Copyright (c) 2025 price112), so that its weights load unchanged.
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.registry import MODELS
 from torch import nn
 
 from mmatconv.backbones.base import Backbone
+from mmatconv.backbones.mmengine_parts import register_backbone
 from mmatconv.layers import Block, ConvBN, ConvGLU, ConvStem
 
 
-@MODELS.register_module()
+@register_backbone
 class AttNet(Backbone):
     """AttNet: a convolutional stem, then four stages of ATConv and gated linear units at 1/4, 1/8, 1/16, 1/32.
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmatconv.backbones.arch import resolve_arch
+from mmatconv.backbones.mmengine_parts import BaseModule
 from mmatconv.backbones.token_mixers import build_token_mixer
 from mmatconv.checkpoint.loading import load_pretrained
 from mmatconv.errors import UserError

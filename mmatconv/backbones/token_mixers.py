@@ -1,11 +1,10 @@
 """The token mixers a backbone can be built with, by name."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
-from mmengine.registry import Registry
-from mmengine.utils import get_object_from_string
 from torch import nn
 
 from mmatconv.backbones.attention_adapters import SpatialReductionAttention, WindowAttention
@@ -24,7 +23,40 @@ from mmatconv.layers.token_mixers.pooling_attention import PoolingAttention
 from mmatconv.layers.token_mixers.rank_aug import RankAugAttention
 from mmatconv.layers.token_mixers.static_convs import Conv, DepthwiseConv
 
-TOKEN_MIXERS = Registry('token mixer', scope='mmatconv')
+
+class TokenMixers:
+    """The classes by name, registered as in MMEngine's registries, which need more than torch.
+
+    Attributes:
+        module_dict: The classes by name.
+    """
+
+    def __init__(self) -> None:
+        self.module_dict: dict[str, type[nn.Module]] = {}
+
+    def register_module(
+        self, name: str | None = None, force: bool = False, module: type[nn.Module] | None = None
+    ) -> type[nn.Module] | Callable[[type[nn.Module]], type[nn.Module]]:
+        """Register ``module``, or decorate a class with the result.
+
+        Args:
+            name: Default: the name of the class.
+            force: Replace a class of the same name. Default: False.
+            module: The class. Default: None, the decorated one.
+
+        Raises:
+            UserError: There is another class of this name, and ``force`` is not set.
+        """
+        if module is None:
+            return lambda module: self.register_module(name, force, module)
+        key = name or module.__name__
+        if not force and self.module_dict.get(key, module) is not module:
+            raise UserError(f'there is a token mixer {key!r} already; give yours another name, or force=True.')
+        self.module_dict[key] = module
+        return module
+
+
+TOKEN_MIXERS = TokenMixers()
 for mixer in (
     ACmixReduction,
     ACmixSliding,
@@ -106,10 +138,22 @@ def _of_stage(name: str, value: Any, stage: int, stages: int) -> Any:
 def _find(kind: Any) -> type[nn.Module]:
     if isinstance(kind, type):
         return kind
-    found = TOKEN_MIXERS.module_dict.get(kind) or get_object_from_string(str(kind))
+    found = TOKEN_MIXERS.module_dict.get(kind) or _from_dotted_path(str(kind))
     if found is None:
         raise UserError(
             f'there is no token mixer {kind!r}; choose from {", ".join(sorted(TOKEN_MIXERS.module_dict))}, or register '
             'your own in mmatconv.backbones.TOKEN_MIXERS.'
         )
     return found
+
+
+def _from_dotted_path(path: str) -> Any:
+    """What ``package.module.Name`` names; None where there is no such thing."""
+    module, _, name = path.rpartition('.')
+    try:
+        return getattr(import_module(module), name, None) if module else None
+    except ModuleNotFoundError as error:
+        # What the module itself imports is not the same as the module.
+        if not f'{module}.'.startswith(f'{error.name}.'):
+            raise
+        return None

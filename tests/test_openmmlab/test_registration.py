@@ -21,23 +21,32 @@ print('built', type(MODELS.build(dict(type='AttNet', arch='XXS'))).__module__)
 """
 TORCH_ONLY = """
 import sys
+for name in ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'numpy', 'safetensors', 'torchvision'):
+    sys.modules[name] = None  # as if not installed
 
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] in ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'numpy', 'safetensors'):
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Blocker())
 import torch
-from mmatconv import ATConv
 import mmatconv
+from mmatconv import ATConv, ATConvPVT, ATConvSwin, AttNet, UserError, features_only
+
 print('shape', tuple(ATConv(4)(torch.randn(1, 4, 8, 8)).shape))
 print('folds', mmatconv.deploy.fold.__name__)
+narrow = dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))
+for kind in (AttNet, ATConvPVT, ATConvSwin):
+    model = kind(narrow)
+    print(kind.__name__, [tuple(x.shape) for x in model(torch.randn(1, 3, 64, 64))])
+    # As the released code saves them, with a head.
+    state = {**model.state_dict(), 'head.weight': torch.ones(2), 'head.bias': torch.ones(2)}
+    torch.save({'model': state}, 'released.pth')
+    other = kind(narrow, init_cfg=dict(type='Pretrained', checkpoint='released.pth'))
+    other.init_weights()
+    assert all(map(torch.equal, model.parameters(), other.parameters()))
+features = features_only('attnet_xxs', out_indices=(1, 3))
+print('features', [tuple(x.shape) for x in features(torch.randn(1, 3, 64, 64))])
 try:
-    mmatconv.AttNet
-except ImportError as error:
+    AttNet(narrow, init_cfg=dict(type='Xavier')).init_weights()
+except UserError as error:
     print('says', error)
-print('loaded', [name for name in sys.modules if name.startswith(('mmengine', 'mmcv', 'mmdet'))])
+print('loaded', [name for name in sys.modules if name.startswith(('mmengine.', 'mmcv.', 'mmdet.'))])
 """
 MMATCONV_FIRST = """
 import importlib.util, logging, sys
@@ -102,8 +111,12 @@ def test_mmatconv_first_imports_nothing_and_registers_when_mmengine_comes(tmp_pa
     assert python(MMATCONV_FIRST, tmp_path).endswith('done\n')
 
 
-def test_torch_alone_is_enough_for_the_layer():
-    output = python(TORCH_ONLY)
+def test_torch_alone_is_enough_for_layers_and_backbones(tmp_path):
+    output = python(TORCH_ONLY, tmp_path)
     assert 'shape (1, 4, 8, 8)' in output and 'folds fold' in output
-    assert "mmatconv.AttNet needs MMEngine; install it with 'pip install mmatconv[onedl]'." in output
+    for name in ('AttNet', 'ATConvPVT', 'ATConvSwin'):
+        assert f'{name} [(1, 8, 16, 16), (1, 16, 8, 8), (1, 24, 4, 4), (1, 32, 2, 2)]' in output
+        assert f"{name} from 'released.pth': " in output and 'tensors loaded, 0 missing, 2 unused' in output
+    assert 'features [(1, 64, 8, 8), (1, 240, 2, 2)]' in output
+    assert "says init_cfg [{'type': 'Xavier'}] needs MMEngine" in output
     assert 'loaded []' in output
