@@ -9,6 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from mmatconv.ops.triton_functions import sum_tiles_kernel
+from mmatconv.ops.triton_plans import PLANS, Layout, Plan
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 THREADS = 128
@@ -21,12 +22,20 @@ def ceil_div(a: int, b: int) -> int:
 
 def sum_tiles(partial: Tensor, total: Tensor) -> None:
     """Write the sum of ``partial`` (tiles, N) over its tiles to ``total``, of N elements."""
-    tiles, numel = partial.shape
-    sum_tiles_kernel[(ceil_div(numel, 128),)](partial, total, tiles, numel, BLOCK_T=16, BLOCK_N=128)
+    _sum_tiles(*partial.shape)(partial, total)
+
+
+@lru_cache(PLANS)
+def _sum_tiles(tiles: int, numel: int) -> Plan:
+    return Plan(sum_tiles_kernel, (ceil_div(numel, 128),), (tiles, numel), BLOCK_T=16, BLOCK_N=128)
 
 
 def map_arguments(
-    maps: tuple[Tensor, ...], elements: int, vector: int, memory_format: torch.memory_format, width: int | None = None
+    maps: tuple[Tensor | Layout, ...],
+    elements: int,
+    vector: int,
+    memory_format: torch.memory_format,
+    width: int | None = None,
 ) -> tuple[tuple[int, int], tuple[int, int, int], list[int], dict]:
     """How maps of one shape are cut into tiles.
 

@@ -42,6 +42,8 @@ def pretended_gpu(record: Recorder | None = None) -> Iterator[None]:
         stack.enter_context(mock.patch.object(tracing, 'gpu_is_pretended', True))
         if record is not None:
             stack.enter_context(mock.patch.object(jit_function, 'run', run))
+            # Fake tensors have no addresses, which a plan would look at.
+            stack.enter_context(mock.patch('mmatconv.ops.triton_plans.knobs', None))
         elif hasattr(jit_function, '_do_compile'):
             stack.enter_context(_pretended_driver(jit_function))
         yield
