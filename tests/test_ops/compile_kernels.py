@@ -86,9 +86,9 @@ def cases(dtype, size, channels_last):
     )
     for elements, binned in ((POOL_ELEMENTS, pool_kernel), (SPREAD_ELEMENTS, spread_kernel)):
         shape = tiles(elements, vector, channels_last)
-        yield binned, dict(shape, **grid, sizes=None)
-        yield binned, dict(shape, **grid)
-        yield binned, dict(shape, **runs)
+        yield binned, dict(shape, **grid, WITH_SIZES=False)
+        yield binned, dict(shape, **grid, WITH_SIZES=True)
+        yield binned, dict(shape, **runs, WITH_SIZES=True)
     if not channels_last:
         return
     # The others know no memory format.
@@ -117,7 +117,7 @@ def variants(gpus, dtypes, sizes):
                 'dtype': dtype,
                 'K': size,
                 'format': 'channels_last' if channels_last else 'contiguous',
-                'sizes': 'sizes' in kernel.arg_names and 'sizes' not in constants,
+                'sizes': constants.get('WITH_SIZES', False),
                 'tile': ' x '.join(str(constants[key]) for key in TILES if key in constants),
                 'registers': registers,
                 'spilled bytes': spilled,

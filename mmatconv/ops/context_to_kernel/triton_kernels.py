@@ -31,9 +31,9 @@ def _bins(first, last, size, BINS: tl.constexpr):
 
 
 @triton.jit
-def _valid(sizes, sample, height, width):
+def _valid(sizes, sample, height, width, WITH_SIZES: tl.constexpr):
     """Height and width of a map without its padding."""
-    if sizes is not None:
+    if WITH_SIZES:
         return tl.load(sizes + 2 * sample), tl.load(sizes + 2 * sample + 1)
     return height, width
 
@@ -51,8 +51,8 @@ def pool_kernel(
     x, sizes, pooled,
     units, height, width, channel_blocks, splits,
     x_b, x_c, x_h, x_w,
-    ROW_BINS: tl.constexpr, COLUMN_BINS: tl.constexpr, RUNS: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr,
-    VEC: tl.constexpr, CHANNELS_LAST: tl.constexpr, ACC: tl.constexpr,
+    ROW_BINS: tl.constexpr, COLUMN_BINS: tl.constexpr, WITH_SIZES: tl.constexpr, RUNS: tl.constexpr,
+    BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr, VEC: tl.constexpr, CHANNELS_LAST: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """``pooled`` (splits, B, bins, C), of which the sum over the splits is the mean of each bin.
 
@@ -66,7 +66,7 @@ def pool_kernel(
     program = program // splits
     samples = tl.num_programs(0) // (channel_blocks * splits * BINS)
     sample = (program // BINS).to(tl.int64)
-    height, width = _valid(sizes, sample, height, width)
+    height, width = _valid(sizes, sample, height, width, WITH_SIZES)
     bin_height, bin_width = _as_binned(height, width, RUNS)
     top, bottom = _edges(program % BINS // COLUMN_BINS, bin_height, ROW_BINS)
     left, right = _edges(program % COLUMN_BINS, bin_width, COLUMN_BINS)
@@ -96,8 +96,8 @@ def spread_kernel(
     grad, sizes, y,
     units, height, width, channel_blocks, column_blocks,
     y_b, y_c, y_h, y_w,
-    ROW_BINS: tl.constexpr, COLUMN_BINS: tl.constexpr, RUNS: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr,
-    VEC: tl.constexpr, CHANNELS_LAST: tl.constexpr, ACC: tl.constexpr,
+    ROW_BINS: tl.constexpr, COLUMN_BINS: tl.constexpr, WITH_SIZES: tl.constexpr, RUNS: tl.constexpr,
+    BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr, VEC: tl.constexpr, CHANNELS_LAST: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """``y``, the map's gradient from ``grad`` (B, bins, C) of its pooled means.
 
@@ -113,7 +113,7 @@ def spread_kernel(
     columns = column_block * BLOCK_W + tl.arange(0, BLOCK_W)[:, None]
     channels = channel_block * BLOCK_C + tl.arange(0, BLOCK_C)[None, :]
     count = units * VEC
-    valid_height, valid_width = _valid(sizes, sample, height, width)
+    valid_height, valid_width = _valid(sizes, sample, height, width, WITH_SIZES)
     bin_height, bin_width = _as_binned(valid_height, valid_width, RUNS)
     left_end = column_block * BLOCK_W
     right_end = tl.minimum(left_end + BLOCK_W, valid_width) - 1
@@ -123,7 +123,7 @@ def spread_kernel(
     places = begin + columns
     first_row_bin, end_row_bin = _bins(bin_row, bin_row, bin_height, ROW_BINS)
     first_column_bin, end_column_bin = _bins(begin + left_end, begin + right_end, bin_width, COLUMN_BINS)
-    if sizes is not None:
+    if WITH_SIZES:
         end_row_bin = tl.where((row < valid_height) & (left_end < valid_width), end_row_bin, first_row_bin)
     total = tl.zeros((BLOCK_W, BLOCK_C), ACC)
     for i in range(first_row_bin, end_row_bin):

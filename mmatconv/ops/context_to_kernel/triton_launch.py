@@ -63,8 +63,8 @@ def pool(x: Tensor, size: int, grid: bool, sizes: Tensor | None = None) -> Tenso
         partial = torch.empty((splits, pooled.numel()), dtype=pooled.dtype, device=x.device)
     with on_device(x):
         pool_kernel[(programs * splits,)](
-            x, _dense(sizes), partial, *counts, blocks[0], splits, *strides,
-            ROW_BINS=rows, COLUMN_BINS=columns, RUNS=runs, **constants,
+            x, x if sizes is None else sizes.contiguous(), partial, *counts, blocks[0], splits, *strides,
+            ROW_BINS=rows, COLUMN_BINS=columns, WITH_SIZES=sizes is not None, RUNS=runs, **constants,
         )  # fmt: skip
         if splits > 1:
             sum_tiles(partial, pooled)
@@ -104,8 +104,8 @@ def spread(
     blocks, counts, strides, constants = map_arguments((view,), SPREAD_ELEMENTS, vector, memory_format)
     with on_device(y):
         spread_kernel[(y.shape[0] * view.shape[2] * blocks[0] * blocks[1],)](
-            grad, _dense(sizes), view, *counts, *blocks, *strides,
-            ROW_BINS=rows, COLUMN_BINS=columns, RUNS=runs, **constants,
+            grad, grad if sizes is None else sizes.contiguous(), view, *counts, *blocks, *strides,
+            ROW_BINS=rows, COLUMN_BINS=columns, WITH_SIZES=sizes is not None, RUNS=runs, **constants,
         )  # fmt: skip
     return y
 
@@ -137,10 +137,6 @@ def generate(
             ACC=accumulator(context.dtype), num_warps=THREADS // warp_size(y.device),
         )  # fmt: skip
     return y
-
-
-def _dense(sizes: Tensor | None) -> Tensor | None:
-    return None if sizes is None else sizes.to(torch.int32).contiguous()
 
 
 def _binned(
