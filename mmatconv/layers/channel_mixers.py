@@ -7,7 +7,8 @@ from mmatconv.layers.norms import RMSNorm2d
 from mmatconv.layers.padding_mask import PaddingMask
 from mmatconv.layers.plain import is_plain
 from mmatconv.layers.pointwise import PointwiseConv
-from mmatconv.ops.glu.gelu_mul import gelu_mul, gelu_mul_scale
+from mmatconv.ops.glu.conv_gelu_mul import conv_gelu_mul
+from mmatconv.ops.glu.gelu_mul import gelu_mul
 from mmatconv.ops.paths import choose, takes_triton
 from mmatconv.ops.products import computes_in_tiles, conv_glu_in_tiles, linear, mlp_in_tiles, rms_linear
 from mmatconv.ops.tracing import is_traced
@@ -61,18 +62,19 @@ class ConvGLU(nn.Module):
         """(B, H, W, C) -> (B, H, W, C)."""
         # Two products instead of one and a split: halves of a channels_last map would be copied.
         (gate_weight, value_weight), (gate_bias, value_bias) = self.fc1.matrix.chunk(2), self.fc1.bias.chunk(2)
-        gate = linear(pixels, gate_weight, gate_bias).permute(0, 3, 1, 2)
-        if padding_mask is not None:
-            gate = padding_mask.zero_padding(gate, inplace=True)
-        gate = self.dwconv(gate).permute(0, 2, 3, 1)
+        gate = linear(pixels, gate_weight, gate_bias)
         value = linear(pixels, value_weight, value_bias)
-        if not normalised:
-            return linear(gelu_mul(gate, value, path), self.fc2.matrix, self.fc2.bias)
-        scale, eps = None, self.norm_layer.eps
-        if takes_triton(path) and not is_traced():
-            product, scale = gelu_mul_scale(gate, value, eps, path)
+        scale, eps = None, self.norm_layer.eps if normalised else None
+        if takes_triton(path) and not is_traced() and is_plain(self.dwconv, nn.Conv2d):
+            sizes = None if padding_mask is None else padding_mask.sizes
+            product, scale = conv_gelu_mul(gate, value, self.dwconv.weight, self.dwconv.bias, eps, path, sizes)
         else:
-            product = gelu_mul(gate, value, path)
+            gate = gate.permute(0, 3, 1, 2)
+            if padding_mask is not None:
+                gate = padding_mask.zero_padding(gate, inplace=True)
+            product = gelu_mul(self.dwconv(gate).permute(0, 2, 3, 1), value, path)
+        if not normalised:
+            return linear(product, self.fc2.matrix, self.fc2.bias)
         product = rms_linear(product, self.norm_layer.weight, self.fc2.matrix, eps, scale)
         return product + self.fc2.bias.to(product.dtype)
 

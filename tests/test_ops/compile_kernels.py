@@ -23,6 +23,14 @@ from mmatconv.ops.context_to_kernel.triton_kernels import generate_kernel, pool_
 from mmatconv.ops.context_to_kernel.triton_launch import GENERATE_TILE, POOL_ELEMENTS, SPREAD_ELEMENTS
 from mmatconv.ops.dynamic_conv.triton_kernels import convolve_kernel, gradients_kernel
 from mmatconv.ops.dynamic_conv.triton_launch import CONVOLVE_TILE, GRADIENTS_TILE
+from mmatconv.ops.glu.triton_conv_kernels import (
+    conv_gate_gradients_kernel,
+    conv_gate_kernel,
+    conv_gradients_kernel,
+    scale_kernel,
+)
+from mmatconv.ops.glu.triton_conv_launch import GATE_ELEMENTS, GRADIENTS_ELEMENTS
+from mmatconv.ops.glu.triton_conv_launch import block as conv_block
 from mmatconv.ops.glu.triton_kernels import gate_gradients_kernel, gate_kernel
 from mmatconv.ops.glu.triton_launch import ELEMENTS, block
 from mmatconv.ops.triton_tiling import THREADS, power_of_two, tile
@@ -33,8 +41,8 @@ TARGETS = {
     'gfx90a': GPUTarget('hip', 'gfx90a', 64),
     'gfx942': GPUTarget('hip', 'gfx942', 64),
 }
-MAPS = ('x', 'y', 'g', 'kernel', 'grad', 'context', 'weight', 'bias', 'difference', 'z')
-SUMS = ('partial', 'pooled', 'scale', 'grad_scale')
+MAPS = ('x', 'y', 'g', 'kernel', 'grad', 'context', 'weight', 'bias', 'difference', 'z', 'p')
+SUMS = ('partial', 'pooled', 'scale', 'grad_scale', 'squares')
 TILES = ('BLOCK_W', 'BLOCK_C', 'ROWS', 'BLOCK_R', 'BLOCK_D', 'PADDED')
 
 
@@ -44,10 +52,11 @@ def compile_kernel(kernel, target, dtype, constants):
     signature |= {name: f'*{dtype}' for name in names if name in MAPS}
     signature |= {name: '*fp32' for name in names if name in SUMS}
     signature |= {name: '*i32' for name in names if name == 'sizes'}
+    warps = constants.pop('num_warps', THREADS // target.warp_size)
     signature |= dict.fromkeys(constants, 'constexpr')
     aligned = {(i,): [['tt.divisibility', 16]] for i, name in enumerate(names) if signature[name].startswith('*')}
     source = ASTSource(kernel, signature, {(names.index(name),): value for name, value in constants.items()}, aligned)
-    return triton.compile(source, target=target, options={'num_warps': THREADS // target.warp_size})
+    return triton.compile(source, target=target, options={'num_warps': warps})
 
 
 def figures(compiled):
@@ -72,7 +81,7 @@ def figures(compiled):
     return registers, spilled, *(max(widths.get(access, 0) for access in found) for found in accesses)
 
 
-def cases(dtype, size, channels_last):
+def cases(dtype, size, channels_last, warp_size):
     """Kernels with their constants for a map of 200 columns, 128 channels and 384 hidden ones."""
     for kernel, table, own in (
         (convolve_kernel, CONVOLVE_TILE, {'FLIP': False}),
@@ -93,9 +102,17 @@ def cases(dtype, size, channels_last):
         return
     # The others know no memory format.
     rows, columns = block(64000, 384)
-    shape = dict(BLOCK_R=rows, BLOCK_D=columns, VEC=min(ELEMENTS, vector), WITH_SCALE=True)
-    yield gate_kernel, dict(shape, EPS=1e-6)
+    shape = dict(BLOCK_R=rows, BLOCK_D=columns, VEC=min(ELEMENTS, vector))
+    yield gate_kernel, shape
     yield gate_gradients_kernel, shape
+    for kernel, elements in (
+        (conv_gate_kernel, GATE_ELEMENTS),
+        (conv_gate_gradients_kernel, GATE_ELEMENTS),
+        (conv_gradients_kernel, GRADIENTS_ELEMENTS),
+    ):
+        width, depth = conv_block(200, 384, warp_size * elements)
+        yield kernel, dict(BLOCK_W=width, BLOCK_C=depth, VEC=min(vector, elements), num_warps=1)
+    yield scale_kernel, dict(EPS=1e-6, BLOCK_N=64, BLOCK_B=16)
     padded = max(power_of_two(size * size), 16)
     shape = dict(POSITIONS=size * size, PADDED=padded, BLOCK_R=GENERATE_TILE // padded)
     yield generate_kernel, dict(shape, WITH_BIAS=True, SIGMOID=True)
@@ -108,8 +125,9 @@ def tiles(elements, vector, channels_last):
 
 def variants(gpus, dtypes, sizes):
     for name, dtype, size, channels_last in itertools.product(gpus, dtypes, sizes, (False, True)):
-        for kernel, constants in cases(dtype, size, channels_last):
-            compiled = compile_kernel(kernel, TARGETS[name], dtype, {**constants, 'ACC': tl.float32})
+        for kernel, constants in cases(dtype, size, channels_last, TARGETS[name].warp_size):
+            own = {'ACC': tl.float32} if 'ACC' in kernel.arg_names else {}
+            compiled = compile_kernel(kernel, TARGETS[name], dtype, {**constants, **own})
             registers, spilled, load, store = figures(compiled)
             yield {
                 'kernel': kernel.__name__,

@@ -5,18 +5,18 @@ import torch
 import torch.nn.functional as F
 
 from mmatconv.layers.channel_mixers import ConvGLU
-from mmatconv.ops.glu.gelu_mul import gelu_mul, gelu_mul_scale
+from mmatconv.layers.padding_mask import PaddingMask
+from mmatconv.ops.glu.conv_gelu_mul import conv_gelu_mul
+from mmatconv.ops.glu.gelu_mul import gelu_mul
 from mmatconv.ops.products import rms_linear
 
 pytestmark = [pytest.mark.usefixtures('forced'), *([pytest.mark.gpu] if torch.cuda.is_available() else [])]
 PATH = 'triton'
 EPS = 1e-6
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
-# The scale is that of the rounded product: it differs from the exact one by up to its last place.
-UNITS = {torch.float64: 16, torch.float32: 16, torch.float16: 2, torch.bfloat16: 2}
-NAMES = ('product', 'scale', 'grad gate', 'grad value')
-SHAPES = [(1, 1), (3, 5), (2, 3, 4, 8), (5, 341), (2, 1100)]
-SHAPES += [(2, 200, 320, 384), (3, 49, 1365)] if torch.cuda.is_available() else []
+# Sums of ten products and, in float32, a GELU whose error is 1.4e-7 of its argument: two roundings. With few channels a
+# pixel's product may be small throughout, and errors grow by the cube of its scale: torch's own reach 7 units there.
+UNITS = {torch.float64: 16, torch.float32: 32, torch.float16: 2, torch.bfloat16: 2}
 
 
 def make(*shape, dtype=torch.float32, device='cpu', seed=0):
@@ -24,43 +24,29 @@ def make(*shape, dtype=torch.float32, device='cpu', seed=0):
     return torch.randn(shape, generator=generator, dtype=torch.float64).to(device, dtype)
 
 
-def plain(gate, value):
-    product = F.gelu(gate) * value
-    return product, (product.square().mean(-1, keepdim=True) + EPS).rsqrt()
+def wide(dtype):
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def check(gate, value, grad, grad_scale, assert_exact):
-    """Both outputs and both gradients, with the scale and without."""
-    gate, value = gate.detach().requires_grad_(), value.detach().requires_grad_()
-    exact = [t.detach().double().cpu().requires_grad_() for t in (gate, value)]
-    expected = plain(*exact)
-    results = gelu_mul_scale(gate, value, EPS, PATH)
-    assert all(t.is_contiguous() for t in results)
-    assert (results[0].dtype, results[1].dtype) == (gate.dtype, grad_scale.dtype)
-    gradients = torch.autograd.grad(results, (gate, value), (grad, grad_scale))
-    exact_grads = grad.double().cpu(), grad_scale.double().cpu()
-    exact_gradients = torch.autograd.grad(expected, exact, exact_grads, retain_graph=True)
-    # The scale of half precision comes in float32: what limits it is the product.
-    results = results[0], results[1].to(gate.dtype)
-    expected_values = [t.detach() for t in expected]
-    assert_exact((*results, *gradients), (*expected_values, *exact_gradients), UNITS[gate.dtype], NAMES)
-    product = gelu_mul(gate, value, PATH)
-    assert torch.equal(product, results[0])
-    gradients = torch.autograd.grad(product, (gate, value), grad)
-    exact_gradients = torch.autograd.grad(expected[0], exact, exact_grads[0])
-    assert_exact(gradients, exact_gradients, UNITS[gate.dtype], NAMES[2:])
+def exact_gate(gate, value):
+    return F.gelu(gate) * value
 
 
-def make_all(shape, dtype, device):
-    gate, value, grad = (make(*shape, dtype=dtype, device=device, seed=i) for i in range(3))
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    return gate, value, grad, make(*shape[:-1], 1, dtype=wide, device=device)
+def check_gate(gate, value, grad, assert_exact):
+    pair = [t.detach().requires_grad_() for t in (gate, value)]
+    exact = [t.detach().double().cpu().requires_grad_() for t in pair]
+    product, expected = gelu_mul(*pair, PATH), exact_gate(*exact)
+    assert (product.dtype, product.is_contiguous()) == (gate.dtype, True)
+    gradients = torch.autograd.grad(product, pair, grad)
+    exact_gradients = torch.autograd.grad(expected, exact, grad.double().cpu())
+    names = ('product', 'grad gate', 'grad value')
+    assert_exact((product, *gradients), (expected.detach(), *exact_gradients), UNITS[gate.dtype], names)
 
 
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
-@pytest.mark.parametrize('shape', SHAPES)
-def test_values_and_gradients(shape, dtype, device, poisoned, assert_exact):
-    check(*make_all(shape, dtype, device), assert_exact)
+@pytest.mark.parametrize('shape', [(1, 1), (2, 3, 4, 8), (5, 341), (2, 1100)])
+def test_gate(shape, dtype, device, poisoned, assert_exact):
+    check_gate(*(make(*shape, dtype=dtype, device=device, seed=i) for i in range(3)), assert_exact)
 
 
 VIEWS = {
@@ -74,56 +60,200 @@ VIEWS = {
 
 
 @pytest.mark.parametrize('view', VIEWS)
-def test_views(view, device, poisoned, assert_exact):
-    gate, value, grad, grad_scale = make_all((2, 3, 4, 8), torch.float32, device)
-    grad = grad.transpose(0, 1).contiguous().transpose(0, 1)
-    check(*VIEWS[view](gate, value), grad, grad_scale.expand(2, 3, 4, 1), assert_exact)
+def test_gate_of_views(view, device, poisoned, assert_exact):
+    gate, value, grad = (make(2, 3, 4, 8, device=device, seed=i) for i in range(3))
+    check_gate(*VIEWS[view](gate, value), grad.transpose(0, 1).contiguous().transpose(0, 1), assert_exact)
 
 
 def test_halves_are_read_where_they_lie(device):
-    from mmatconv.ops.glu import triton_launch as triton_gated
+    from mmatconv.ops.glu import triton_conv_launch, triton_launch
 
-    gate, value = make(2, 3, 4, 16, device=device).chunk(2, -1)
-    for whole in (False, True):
-        rows = triton_gated._rows((gate, value), whole)[0]
-        assert [t.data_ptr() for t in rows] == [gate.data_ptr(), value.data_ptr()]
-        assert {(*t.shape, t.stride(0)) for t in rows} == {(24, 8, 16)}
     gate, value = make(2, 16, 3, 4, device=device).chunk(2, 1)
-    rows = triton_gated._rows((gate, value), False)[0]
+    rows = triton_launch._rows((gate, value))
     assert [t.data_ptr() for t in rows] == [gate.data_ptr(), value.data_ptr()]
     assert {(*t.shape, t.stride(0)) for t in rows} == {(2, 96, 192)}
+    halves = make(2, 3, 4, 16, device=device).chunk(2, -1)
+    rows = [triton_conv_launch._rows(half) for half in halves]
+    assert [t.data_ptr() for t in rows] == [half.data_ptr() for half in halves]
+    assert {(*t.shape, t.stride(0)) for t in rows} == {(24, 8, 16)}
+
+
+def test_rows_of_2_to_31_numbers(device):
+    """The first piece of such a row: its width, in numbers, does not fit into 32 bits."""
+    import triton.language as tl
+
+    from mmatconv.ops.glu.triton_kernels import gate_gradients_kernel, gate_kernel
+
+    gate, value, grad = (make(64, device=device, seed=i) for i in range(3))
+    product, grad_gate, grad_value = (torch.zeros_like(gate) for _ in range(3))
+    units = 2**31 // 8
+    constants = dict(BLOCK_R=1, BLOCK_D=64, VEC=8, ACC=tl.float32)
+    gate_kernel[(1,)](value, gate, product, 1, units, 2**25, *[units] * 3, **constants)
+    gate_gradients_kernel[(1,)](value, gate, grad, grad_gate, grad_value, 1, units, 2**25, *[units] * 4, **constants)
+    torch.testing.assert_close(product, exact_gate(gate, value))
+    torch.testing.assert_close(grad_value, F.gelu(gate) * grad)
+
+
+@pytest.mark.filterwarnings('ignore:overflow encountered:RuntimeWarning')
+def test_gelu_of_every_size(device):
+    """Absolute error within a rounding of float32, and three digits of the tail."""
+    gate = torch.cat([torch.linspace(-6, 6, 4001), torch.tensor([-65504.0, -30, -8, 8, 30, 65504, -3e38, 3e38])])
+    gate = gate.to(device).requires_grad_()
+    product = gelu_mul(gate, torch.ones_like(gate), PATH)
+    (slope,) = torch.autograd.grad(product.sum(), gate)
+    x = gate.detach().double().cpu()
+    below = torch.special.ndtr(x)
+    error = (product.detach().cpu() - x * below).abs()
+    assert (error <= 3e-7 * x.abs().clamp_min(1)).all()
+    tail = (x < 0) & (x > -5.6)
+    assert (error[tail] <= 1e-3 * (x * below).abs()[tail]).all()
+    expected = below + x * (-0.5 * x * x).exp() * 0.3989422804014327
+    assert ((slope.cpu() - expected).abs() <= 5e-7).all()
+
+
+def exact_conv(gate, value, weight, bias, sizes, eps):
+    """(product, scale) from plain operations, samples one by one."""
+    hidden = len(weight)
+    maps = []
+    for i, sample in enumerate(gate[..., :hidden].permute(0, 3, 1, 2)):
+        valid = torch.zeros_like(sample)
+        rows, columns = sample.shape[1:] if sizes is None else sizes[i]
+        valid[:, :rows, :columns] = 1
+        maps.append(F.conv2d(sample * valid, weight, bias, padding=1, groups=hidden).permute(1, 2, 0))
+    product = F.gelu(torch.stack(maps)) * value[..., :hidden]
+    scale = (product.square().mean(-1, keepdim=True) + eps).rsqrt() if eps else None
+    return F.pad(product, (0, gate.shape[-1] - hidden)), scale
+
+
+def make_conv(shape, hidden, dtype, device):
+    """Maps with zeros from channel ``hidden`` on, weight, bias and the gradients of product and scale."""
+    gate, value, grad = (make(*shape, dtype=dtype, device=device, seed=i) for i in range(3))
+    gate[..., hidden:] = value[..., hidden:] = 0
+    options = dict(dtype=wide(dtype), device=device)
+    weight, bias = make(hidden, 1, 3, 3, **options), make(hidden, **options)
+    return (gate, value, weight, bias), (grad, make(*shape[:3], 1, **options))
+
+
+def check_conv(inputs, grads, sizes, eps, assert_exact):
+    inputs = [t.detach().requires_grad_() for t in inputs]
+    dtype = inputs[0].dtype
+    lengths = None if sizes is None else torch.tensor(sizes, dtype=torch.int32, device=inputs[0].device)
+    results = conv_gelu_mul(*inputs, eps, PATH, lengths)
+    assert results[0].is_contiguous()
+    assert results[0].dtype == dtype
+    assert (results[1] is None) == (eps is None)
+    exact = [t.detach().double().cpu().requires_grad_() for t in inputs]
+    expected = exact_conv(*exact, sizes, eps)
+    count = 1 + (eps is not None)
+    results, expected = results[:count], expected[:count]
+    gradients = torch.autograd.grad(results, inputs, grads[:count])
+    exact_gradients = torch.autograd.grad(expected, exact, [t.double().cpu() for t in grads[:count]])
+    assert [t.dtype for t in gradients] == [t.dtype for t in inputs]
+    values = [t.detach() for t in expected]
+    assert_exact(results, values, UNITS[dtype], ('product', 'scale'))
+    # The gradient of the convolution's output is rounded before it becomes that of gate, weight and bias.
+    gradients = [t.to(dtype) for t in gradients]
+    assert_exact(gradients, exact_gradients, UNITS[dtype], ('grad gate', 'grad value', 'grad weight', 'grad bias'))
+    if sizes is not None:
+        valid = torch.zeros(inputs[0].shape[:3], dtype=torch.bool)
+        for sample, (rows, columns) in zip(valid, sizes):
+            sample[:rows, :columns] = True
+        assert not gradients[0].cpu()[~valid].any()
+
+
+# Several strips of rows, blocks of columns and of channels, each with a remainder; a single pixel; no padding, some
+# padding, whole rows and columns of it, sizes that leave one pixel.
+CASES = {
+    'one pixel': ((1, 1, 1, 3), 3, None),
+    'strips and padded channels': ((2, 6, 3, 8), 5, None),
+    'columns': ((1, 2, 19, 10), 10, [[2, 15]]),
+    'padding': ((3, 5, 4, 6), 6, [[5, 4], [3, 2], [1, 1]]),
+    'hidden 341': ((1, 3, 2, 341), 341, [[2, 2]]),
+}
+CASES |= (
+    {
+        'hidden 344': ((2, 49, 33, 344), 341, [[49, 20], [11, 33]]),
+        'hidden 1365': ((2, 25, 42, 1365), 1365, None),
+        'hidden 768': ((2, 200, 336, 768), 768, None),
+    }
+    if torch.cuda.is_available()
+    else {}
+)
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_conv(case, device, poisoned, assert_exact):
+    shape, hidden, sizes = CASES[case]
+    check_conv(*make_conv(shape, hidden, torch.float32, device), sizes, EPS, assert_exact)
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_conv_in_every_precision(dtype, device, poisoned, assert_exact):
+    check_conv(*make_conv((2, 5, 4, 16), 13, dtype, device), [[5, 3], [4, 4]], EPS, assert_exact)
+
+
+def test_conv_without_norm(device, poisoned, assert_exact):
+    check_conv(*make_conv((2, 3, 4, 8), 8, torch.float32, device), None, None, assert_exact)
+
+
+CONV_VIEWS = {
+    'halves of one product': lambda gate, value: torch.cat([gate, value], -1).chunk(2, -1),
+    'transposed': lambda gate, value: (gate.transpose(1, 2).contiguous().transpose(1, 2), value),
+    'expanded': lambda gate, value: (gate[:1, :1].expand_as(gate), value[..., :1].expand_as(value)),
+}
+
+
+@pytest.mark.parametrize('view', CONV_VIEWS)
+def test_conv_of_views(view, device, poisoned, assert_exact):
+    (gate, value, weight, bias), (grad, grad_scale) = make_conv((2, 3, 4, 8), 8, torch.float32, device)
+    grads = grad.transpose(0, 1).contiguous().transpose(0, 1), grad_scale[:1].expand_as(grad_scale)
+    check_conv((*CONV_VIEWS[view](gate, value), weight, bias), grads, None, EPS, assert_exact)
+
+
+def test_conv_of_1365_channels_is_cut_into_blocks(device, assert_exact):
+    """All channels of a pixel are in no single program: their sums of squares come from 43."""
+    (gate, value, weight, bias), _ = make_conv((1, 1, 1, 1365), 1365, torch.float32, device)
+    expected = [t for t in exact_conv(*(t.double().cpu() for t in (gate, value, weight, bias)), None, EPS)]
+    assert_exact(conv_gelu_mul(gate, value, weight, bias, EPS, PATH), expected, 16, ('product', 'scale'))
+
+
+def test_conv_repeats_bit_by_bit(device):
+    inputs, grads = make_conv((2, 5, 3, 8), 8, torch.bfloat16, device)
+    inputs = [t.requires_grad_() for t in inputs]
+    results = [conv_gelu_mul(*inputs, EPS, PATH) for _ in range(2)]
+    first, second = ((*r, *torch.autograd.grad(r, inputs, grads)) for r in results)
+    assert all(torch.equal(one, other) for one, other in zip(first, second))
 
 
 def test_gradients_of_gradients(device):
     pair = [make(3, 4, dtype=torch.float64, device=device, seed=i).requires_grad_() for i in range(2)]
     assert torch.autograd.gradgradcheck(lambda *pair: gelu_mul(*pair, PATH), pair, fast_mode=True)
-    assert torch.autograd.gradgradcheck(lambda *pair: gelu_mul_scale(*pair, EPS, PATH), pair, fast_mode=True)
-
-
-def test_repeats_bit_by_bit(device):
-    gate, value, grad, grad_scale = make_all((7, 300), torch.bfloat16, device)
-    gate, value = gate.requires_grad_(), value.requires_grad_()
-    results = [gelu_mul_scale(gate, value, EPS, PATH) for _ in range(2)]
-    first, second = ((*r, *torch.autograd.grad(r, (gate, value), (grad, grad_scale))) for r in results)
-    assert all(torch.equal(one, other) for one, other in zip(first, second))
+    inputs = [t.requires_grad_() for t in make_conv((2, 2, 3, 2), 2, torch.float64, device)[0]]
+    sizes = torch.tensor([[2, 2], [1, 3]], device=device)
+    assert torch.autograd.gradgradcheck(lambda *t: conv_gelu_mul(*t, EPS, PATH, sizes), inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda *t: conv_gelu_mul(*t, None, PATH)[0], inputs, fast_mode=True)
 
 
 def test_nothing_to_gate(device):
     gate = make(0, 4, device=device).requires_grad_()
-    product, scale = gelu_mul_scale(gate, gate, EPS, PATH)
-    assert (product.shape, scale.shape) == ((0, 4), (0, 1))
+    product = gelu_mul(gate, gate, PATH)
+    assert product.shape == (0, 4)
     assert torch.autograd.grad(product.sum(), gate)[0].shape == (0, 4)
+    inputs, grads = make_conv((0, 2, 3, 4), 4, torch.float32, device)
+    inputs = [t.requires_grad_() for t in inputs]
+    results = conv_gelu_mul(*inputs, EPS, PATH)
+    assert [t.shape for t in results] == [(0, 2, 3, 4), (0, 2, 3, 1)]
+    gradients = torch.autograd.grad(results, inputs, grads)
+    assert [t.shape for t in gradients] == [t.shape for t in inputs]
+    assert not gradients[2].any()
 
 
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
 def test_scale_goes_to_the_product_behind_it(dtype, device):
-    gate, value, _, _ = make_all((5, 24), dtype, device)
+    inputs, _ = make_conv((1, 2, 2, 24), 24, dtype, device)
     gain, weight = make(24, dtype=dtype, device=device), make(7, 24, dtype=dtype, device=device)
-    product, scale = gelu_mul_scale(gate, value, EPS, PATH)
-    torch.testing.assert_close(
-        rms_linear(product, gain, weight, EPS, scale), rms_linear(product, gain, weight, EPS), rtol=0.02, atol=0.05
-    )
-    exact = plain(gate.double(), value.double())
+    product, scale = conv_gelu_mul(*inputs, EPS, PATH)
+    exact = exact_conv(*(t.double() for t in inputs), None, EPS)
     expected = F.linear(exact[0] * exact[1] * gain.double(), weight.double())
     output = rms_linear(product, gain, weight, EPS, scale).double()
     assert (output - expected).abs().max() <= 16 * torch.finfo(dtype).eps * expected.abs().max()
@@ -138,30 +268,42 @@ def test_the_layer_takes_them(memory_format, norm, device, monkeypatch):
     torch.manual_seed(0)
     layer = ConvGLU(4, 10, norm=norm).to(device)
     x = make(2, 4, 5, 3, device=device).contiguous(memory_format=memory_format).requires_grad_()
+    padding_mask = PaddingMask(torch.tensor([[5, 3], [3, 2]], dtype=torch.int32, device=device), (5, 3))
     inputs = [x, *layer.parameters()]
     calls = []
-    original = triton_launch.gate
-    monkeypatch.setattr(triton_launch, 'gate', lambda *args: calls.append(args[2]) or original(*args))
+    for name in ('gate', 'conv_gate'):
+        original = getattr(triton_launch, name)
+        monkeypatch.setattr(
+            triton_launch, name, lambda *args, n=name, call=original: calls.append((n, args[-1])) or call(*args)
+        )
     results = {}
     for path in ('triton', 'grouped'):
         monkeypatch.setenv('MMATCONV_OP', path)
-        output = layer(x)
+        output = layer(x, padding_mask)
         results[path] = output, *torch.autograd.grad(output.square().sum(), inputs)
-    # Contiguous maps are normalised apart.
-    assert calls == [EPS if norm and memory_format == torch.channels_last else None]
+    # A map in the contiguous format is convolved and normalised apart.
+    fused = memory_format == torch.channels_last
+    assert [name for name, _ in calls] == ['conv_gate' if fused else 'gate']
+    assert not fused or calls[0][1] == (EPS if norm else None)
     for one, other in zip(*results.values()):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_a_convolution_with_a_hook_is_called(device):
+    layer = ConvGLU(4, 10).to(device)
+    x = make(1, 4, 3, 3, device=device).contiguous(memory_format=torch.channels_last)
+    layer.dwconv.register_forward_hook(lambda module, args, output: output * 0)
+    torch.testing.assert_close(layer(x), layer.fc2.bias[:, None, None].expand(1, 4, 3, 3))
 
 
 @pytest.mark.parametrize('eps', [EPS, None])
 def test_torch_computes_the_same(eps, device):
     """What runs where Triton cannot."""
-    gate, value, grad, grad_scale = make_all((2, 3, 8), torch.float64, device)
-    pair = gate.requires_grad_(), value.requires_grad_()
-    if eps:
-        results, expected, grads = gelu_mul_scale(*pair, eps, 'grouped'), plain(*pair), (grad, grad_scale)
-    else:
-        results, expected, grads = (gelu_mul(*pair, 'grouped'),), plain(*pair)[:1], (grad,)
+    inputs, grads = make_conv((2, 3, 4, 8), 6, torch.float64, device)
+    inputs = [t.requires_grad_() for t in inputs]
+    count = 1 + (eps is not None)
+    results = conv_gelu_mul(*inputs, eps, 'grouped', torch.tensor([[3, 2], [2, 4]], device=device))[:count]
+    expected = exact_conv(*inputs, [[3, 2], [2, 4]], eps)[:count]
     torch.testing.assert_close(results, expected)
-    gradients = (torch.autograd.grad(outputs, pair, grads) for outputs in (results, expected))
+    gradients = (torch.autograd.grad(outputs, inputs, grads[:count]) for outputs in (results, expected))
     torch.testing.assert_close(*gradients)

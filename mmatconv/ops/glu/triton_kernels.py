@@ -1,82 +1,51 @@
-"""The Triton kernels of a gated linear unit: GELU, product and the sums of squares of RMSNorm, and their gradients.
+"""The Triton kernels of a gate that is given, ``gelu(gate) * value``, and their gradients.
 
-Maps come as rows: of channels at each pixel where RMSNorm follows, else of whatever lies side by side. Strides between
-rows and the width of a row come in units of ``VEC``, which tells the compiler that loads of so many are aligned.
-Offsets are 64 bits wide and sums are in ``ACC``; a row is summed by one program, so that results repeat bit by bit.
+Maps come as rows of whatever lies side by side. Strides between rows and the width of a row come in units of ``VEC``,
+which tells the compiler that loads of so many are aligned. Offsets are 64 bits wide.
 """
 
 import triton
 import triton.language as tl
 
-from mmatconv.ops.triton_functions import gelu
-
-
-@triton.jit
-def _tile(row, column, stride, VEC: tl.constexpr):
-    """Offsets (BLOCK_R, BLOCK_D) of a tile."""
-    return row.to(tl.int64)[:, None] * stride * VEC + column[None, :]
-
+from mmatconv.ops.glu.triton_gelu import gelu_and_slope
 
 _SIZES = ['rows', 'units', 'pieces', 'x_r', 'g_r', 'd_r', 'y_r']
 
 
+@triton.jit
+def _tile(rows, units, pieces, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, VEC: tl.constexpr):
+    """Rows (BLOCK_R, 1) and columns (1, BLOCK_D) of this program, one of ``pieces`` of each row, and which exist."""
+    row = (tl.program_id(0) // pieces).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)[:, None]
+    column = (tl.program_id(0) % pieces).to(tl.int64) * BLOCK_D + tl.arange(0, BLOCK_D)[None, :]
+    return row, column, (row < rows) & (column < units.to(tl.int64) * VEC)
+
+
 @triton.jit(do_not_specialize=_SIZES)
 def gate_kernel(
-    x, g, y, scale,
+    x, g, y,
     rows, units, pieces, x_r, g_r, y_r,
-    WITH_SCALE: tl.constexpr, EPS: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, VEC: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """``y = gelu(g) * x``; WITH_SCALE also ``scale = 1 / sqrt(mean(y ** 2) + eps)`` of each row.
-
-    A program has ``BLOCK_R`` rows, whole for the scale, else one of ``pieces`` of each.
-    """
-    row = tl.program_id(0) // pieces * BLOCK_R + tl.arange(0, BLOCK_R)
-    width = units * VEC
-    start = (tl.program_id(0) % pieces).to(tl.int64) * BLOCK_D
-    end = tl.minimum(start + BLOCK_D, width)
-    if WITH_SCALE:
-        end = width
-    squares = tl.zeros((BLOCK_R, BLOCK_D), ACC)
-    for first in range(start, end, BLOCK_D):
-        column = first + tl.arange(0, BLOCK_D)
-        own = (row < rows)[:, None] & (column < width)[None, :]
-        gate = tl.load(g + _tile(row, column, g_r, VEC), mask=own, other=0).to(ACC)
-        value = tl.load(x + _tile(row, column, x_r, VEC), mask=own, other=0).to(ACC)
-        product = (gelu(gate) * value).to(y.dtype.element_ty)
-        tl.store(y + _tile(row, column, y_r, VEC), product, mask=own)
-        if WITH_SCALE:
-            # Of what is stored: the norm divides rounded numbers.
-            squares += product.to(ACC) * product.to(ACC)
-    if WITH_SCALE:
-        mean = tl.sum(squares, 1) / width.to(ACC)
-        tl.store(scale + row, 1.0 / tl.sqrt(mean + EPS), mask=row < rows)
+    """``y = gelu(g) * x``."""
+    row, column, own = _tile(rows, units, pieces, BLOCK_R, BLOCK_D, VEC)
+    gate = tl.load(g + row * g_r * VEC + column, mask=own, other=0).to(ACC)
+    value = tl.load(x + row * x_r * VEC + column, mask=own, other=0).to(ACC)
+    activated, _ = gelu_and_slope(gate, False)
+    tl.store(y + row * y_r * VEC + column, (activated * value).to(y.dtype.element_ty), mask=own)
 
 
 @triton.jit(do_not_specialize=_SIZES)
 def gate_gradients_kernel(
-    x, g, grad, scale, grad_scale, y, z,
+    x, g, grad, y, z,
     rows, units, pieces, x_r, g_r, d_r, y_r,
-    WITH_SCALE: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, VEC: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Gradients ``y`` of the gate ``g`` and ``z`` of the value ``x``, whose strides are alike.
-
-    ``grad`` is the product's, ``grad_scale`` the scale's: ``d scale / d product = -scale ** 3 / width * product``.
-    """
-    row = tl.program_id(0) // pieces * BLOCK_R + tl.arange(0, BLOCK_R)
-    width = units * VEC
-    column = (tl.program_id(0) % pieces).to(tl.int64) * BLOCK_D + tl.arange(0, BLOCK_D)
-    own = (row < rows)[:, None] & (column < width)[None, :]
-    gate = tl.load(g + _tile(row, column, g_r, VEC), mask=own, other=0).to(ACC)
-    value = tl.load(x + _tile(row, column, x_r, VEC), mask=own, other=0).to(ACC)
-    total = tl.load(grad + _tile(row, column, d_r, VEC), mask=own, other=0).to(ACC)
-    below = 0.5 * (1.0 + tl.erf(gate * 0.7071067811865476))
-    activated = gate * below
-    if WITH_SCALE:
-        root = tl.load(scale + row, mask=row < rows, other=0)
-        along = tl.load(grad_scale + row, mask=row < rows, other=0) * root * root * root / width.to(ACC)
-        total -= along[:, None] * (activated * value).to(y.dtype.element_ty).to(ACC)
-    slope = below + gate * tl.exp(-0.5 * gate * gate) * 0.3989422804014327
-    tl.store(y + _tile(row, column, y_r, VEC), (total * value * slope).to(y.dtype.element_ty), mask=own)
-    tl.store(z + _tile(row, column, y_r, VEC), (total * activated).to(z.dtype.element_ty), mask=own)
+    """Gradients ``y`` of the gate ``g`` and ``z`` of the value ``x``, whose strides are alike."""
+    row, column, own = _tile(rows, units, pieces, BLOCK_R, BLOCK_D, VEC)
+    gate = tl.load(g + row * g_r * VEC + column, mask=own, other=0).to(ACC)
+    value = tl.load(x + row * x_r * VEC + column, mask=own, other=0).to(ACC)
+    total = tl.load(grad + row * d_r * VEC + column, mask=own, other=0).to(ACC)
+    activated, slope = gelu_and_slope(gate, True)
+    at = row * y_r * VEC + column
+    tl.store(y + at, (total * value * slope).to(y.dtype.element_ty), mask=own)
+    tl.store(z + at, (total * activated).to(z.dtype.element_ty), mask=own)
