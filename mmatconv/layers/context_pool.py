@@ -45,7 +45,7 @@ def flat_pool(x: Tensor, kernel_size: int, padding_mask: PaddingMask | None = No
     # The gradient of each run would be a map of its own; that of a product with the bins is one map. A small map costs
     # little but calls, and this is one. And slices whose ends are formulas of H and W cost a tracer most of its time.
     membership, length = _runs(pixels, bins)
-    return _average(membership.expand(len(x), -1, -1), length, pixels)
+    return _average(membership.expand(x.shape[0], -1, -1), length, pixels)
 
 
 def _average(membership: Tensor, length: Tensor, pixels: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmatconv.errors import UserError
-from mmatconv.ops.tracing import is_on_gpu
+from mmatconv.ops.tracing import is_exporting, is_on_gpu
 
 PATHS = ('auto', 'reference', 'grouped', 'triton')
 VARIABLE = 'MMATCONV_OP'
@@ -35,7 +35,7 @@ def choose(x: Tensor, path: str | None = None) -> str:
 
     Returns:
         'reference', 'grouped', 'triton', or 'auto' for Triton with torch as its fallback. Valid as ``path`` again, for
-        which the environment is not read.
+        which the environment is not read. Inside an export it is 'reference', whose operations every runtime knows.
 
     Raises:
         UserError: A path that does not exist.
@@ -44,6 +44,8 @@ def choose(x: Tensor, path: str | None = None) -> str:
     if chosen not in PATHS:
         source = f'the environment variable {VARIABLE}' if path is None else 'path'
         raise UserError(f'{source} must be one of {", ".join(PATHS)}, but is {chosen!r}.')
+    if is_exporting():
+        return 'reference'
     return 'grouped' if chosen == 'auto' and not is_on_gpu(x) else chosen
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 HAS_CUSTOM_OPERATORS = hasattr(torch.library, 'custom_op')
+HAS_EXPORT_FLAG = hasattr(torch.compiler, 'is_exporting')
 _disable = None
 if HAS_CUSTOM_OPERATORS:
     is_compiling = torch.compiler.is_compiling
@@ -17,6 +18,14 @@ else:  # torch before 2.4
 
         def is_compiling() -> bool:
             return False
+
+
+def is_exporting() -> bool:
+    """Whether torch.export or torch.onnx.export is at work, whose programs run where this package is not.
+
+    torch before 2.7 does not tell torch.export from torch.compile.
+    """
+    return torch.onnx.is_in_onnx_export() or (HAS_EXPORT_FLAG and torch.compiler.is_exporting())
 
 
 def is_traced() -> bool:
