@@ -33,7 +33,7 @@ counts = {}
 
 def parameters(config):
     """How many the model has, built without memory for them where its code allows it, equal models once."""
-    config.model.backbone.init_cfg = None
+    config.model.backbone.pop('init_cfg', None)
     key = repr(config.model)
     if key not in counts:
         packages()

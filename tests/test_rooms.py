@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'mmatconv'
 # From the ground up: a room imports from its own and from those before it.
-ROOMS = ['ops', 'layers', 'checkpoint', 'openmmlab', 'backbones', 'deploy', 'engine', 'analysis', 'tools']
+ROOMS = ['ops', 'layers', 'checkpoint', 'openmmlab', 'backbones', 'generation', 'deploy', 'engine', 'analysis', 'tools']
 GROUND = {'errors', 'version', 'utils'}
 # Beside the others: it imports from the ground alone, and only what stands above the backbones imports from it.
 BESIDE = {'datasets': {'deploy', 'engine', 'analysis', 'tools'}}
@@ -64,6 +64,15 @@ def may_import(room, other):
     if other in BESIDE:
         return room in BESIDE[other]
     return ROOMS.index(other) < ROOMS.index(room)
+
+
+def test_generation_stands_apart_from_detection():
+    others = {name for module in files() if room_of(module) == 'generation' for name in imports_of(module)}
+    allowed = ('torch', 'mmengine', 'numpy', 'math', 'collections', 'typing')
+    ours = ('mmatconv.generation', 'mmatconv.layers', 'mmatconv.errors')
+    assert [name for name in others if name.partition('.')[0] not in allowed and not name.startswith(ours)] == []
+    users = {room_of(module) for module in files() for name in imports_of(module) if room_of(name) == 'generation'}
+    assert users <= {'generation', 'analysis', 'tools'}
 
 
 def test_every_module_is_in_a_known_room():

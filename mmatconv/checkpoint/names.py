@@ -1,4 +1,4 @@
-"""What the released code and mmpretrain call the tensors of an AttNet classifier."""
+"""What the released code calls the tensors of an AttNet classifier and of SiT, and what they are called here."""
 
 from collections.abc import Mapping
 
@@ -6,6 +6,7 @@ from torch import Tensor
 
 # A released classifier has these at the root; mmpretrain has the backbone under 'backbone.' and a layer in its head.
 RELEASED_ROOTS = ('downsample_layers.', 'stages.', 'norm.', 'head.')
+SIT_ROOTS = ('x_embedder.', 't_embedder.', 'y_embedder.', 'pos_embed', 'blocks.', 'final_layer.')
 # What the names begin with, there and here; the first rule that fits counts.
 RULES = (('head.', 'head.fc.'), ('', 'backbone.'))
 
@@ -17,6 +18,11 @@ def is_released(state: Mapping[str, Tensor]) -> bool:
     """
     named = all(name.startswith(RELEASED_ROOTS) for name in state)
     return named and any(name.startswith('stages.0.0.token_mixer.') for name in state)
+
+
+def is_released_sit(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict has the names of the released SiT, which are also those of github.com/willisma/SiT."""
+    return 'x_embedder.proj.weight' in state and all(name.startswith(SIT_ROOTS) for name in state)
 
 
 def to_classifier(name: str) -> str:

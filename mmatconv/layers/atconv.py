@@ -101,7 +101,8 @@ class ATConv(nn.Module):
         return self.kernel_gen.weight, self.kernel_gen.bias, self.difference_control, True
 
     def _generator_is_plain(self) -> bool:
-        return is_plain(self.kernel_gen, nn.Linear) and is_plain(self.kernel_act, nn.GELU)
+        exact = is_plain(self.kernel_act, nn.GELU) and self.kernel_act.approximate == 'none'
+        return exact and is_plain(self.kernel_gen, nn.Linear)
 
     def forward(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W), computed as if each image had no padding around it."""

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from mmatconv.checkpoint.loading import log_line, state_dict_of
-from mmatconv.checkpoint.names import is_released, to_classifier
+from mmatconv.checkpoint.names import is_released, is_released_sit, to_classifier
 from mmatconv.checkpoint.reader import read_checkpoint
 from mmatconv.openmmlab.log import log_change
 from mmatconv.openmmlab.torch_load import guard_torch_load
@@ -32,9 +32,21 @@ def load_from_mmatconv(filename: str, map_location: Any = None) -> dict[str, Any
     if not any(isinstance(value, dict | Tensor) for value in checkpoint.values()):
         return checkpoint
     state = state_dict_of(checkpoint)
+    if is_released_sit(state):
+        return {'state_dict': _of_sit(checkpoint, state, filename)}
     if not is_released(state):
         return checkpoint
     log_line(f"'{filename}' has the released names; read as a classifier: NAME is backbone.NAME, head.* is head.fc.*")
     meta = checkpoint.get('meta')
     state = {to_classifier(name): value for name, value in state.items()}
     return {'state_dict': state, 'meta': meta if isinstance(meta, dict) else {}}
+
+
+def _of_sit(checkpoint: dict[str, Any], state: dict[str, Tensor], filename: str) -> dict[str, Tensor]:
+    """The weights of a released SiT by our names: those of its EMA, where it has one, which are meant to be sampled."""
+    average = checkpoint.get('ema')
+    if isinstance(average, dict) and is_released_sit(average):
+        state = average
+    which = 'the EMA of ' if state is average else ''
+    log_line(f"'{filename}' has SiT's released names; {which}it is read: NAME is backbone.NAME")
+    return {f'backbone.{name}': value for name, value in state.items()}

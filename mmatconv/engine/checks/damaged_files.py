@@ -51,7 +51,7 @@ class GuardedLoad:
                 raise
             path, reason = damage
             if self.record is None:
-                raise UserError(f"'{path}' {reason}; {ADVICE}") from error
+                raise error if isinstance(error, UserError) else UserError(f"'{path}' {reason}; {ADVICE}") from error
             with self.record.open('a', encoding='utf-8') as stream:
                 stream.write(f'{path}\n')
             return None

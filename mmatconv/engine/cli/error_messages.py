@@ -45,6 +45,11 @@ COMPLAINTS = (
         'longer than it takes',
     ),
     (
+        RuntimeError,
+        'Found 0 files in subfolders of',
+        "name a folder with a folder of images for each class, or set the data set's with_label=False or extensions",
+    ),
+    (
         KeyError,
         '`cfg` or `default_args` must contain the key "type"',
         'this part of the config has no type; name a complete config, not one that others inherit from',

@@ -1,0 +1,5 @@
+"""SiT-Hybrid-L/2 on ImageNet-1K in latents: table VIII of arXiv 2510.20092 without REPA."""
+
+_base_ = '../_base_/generation/in1k-latents.py'
+
+model = dict(backbone=dict(arch='L/2', token_mixer='hybrid'))
