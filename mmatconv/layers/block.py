@@ -7,7 +7,10 @@ from mmatconv.layers.norms import LayerNorm2d
 from mmatconv.layers.padding_mask import PaddingMask
 from mmatconv.layers.plain import is_plain
 from mmatconv.ops.autocast import autocast_dtype
+from mmatconv.ops.paths import choose, takes_triton
+from mmatconv.ops.residual_norm.function import residual_norm
 from mmatconv.ops.sum_dtype import sum_dtype
+from mmatconv.ops.tracing import is_observed
 
 
 class LayerScale(nn.Module):
@@ -92,26 +95,50 @@ class Block(nn.Module):
     def forward(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W); a ``padding_mask`` is passed to both mixers as second argument."""
         mask = () if padding_mask is None else (padding_mask,)
-        dtype = autocast_dtype(x.device.type)
-        if self.float32_stream and dtype is not None:
+        if self.float32_stream and autocast_dtype(x.device.type) is not None:
             # As a float32 LayerScale makes it in the released code. Half precision would lose steps of 1e-6.
             x = x.to(sum_dtype(x))
-        x = self._add(x, self.token_mixer(_normalise(self.norm_1, x, dtype), *mask), self.layer_scale_1)
-        return self._add(x, self.channel_mixer(_normalise(self.norm_2, x, dtype), *mask), self.layer_scale_2)
+        path = choose(x)
+        x, normalised = self._add_and_normalise(x, None, None, self.norm_1, path)
+        branch = self.token_mixer(normalised, *mask)
+        x, normalised = self._add_and_normalise(x, branch, self.layer_scale_1, self.norm_2, path)
+        branch = self.channel_mixer(normalised, *mask)
+        return self._add_and_normalise(x, branch, self.layer_scale_2, None, path)[0]
+
+    def _add_and_normalise(
+        self, x: Tensor, branch: Tensor | None, layer_scale: nn.Module | None, norm: nn.Module | None, path: str
+    ) -> tuple[Tensor, Tensor | None]:
+        """``x + drop_path(layer_scale(branch))`` and its norm, each where given, in one kernel on a GPU.
+
+        The norm is in the dtype of autocast where there is one: every product of a mixer would cast the map again.
+        """
+        dtype = autocast_dtype(x.device.type)
+        if takes_triton(path) and not is_observed() and self._is_plain(layer_scale, norm):
+            gamma = layer_scale.gamma if isinstance(layer_scale, LayerScale) else None
+            factor = None if branch is None else self.drop_path.factor(branch, None if gamma is None else gamma.dtype)
+            parameters = None if norm is None else (norm.weight, norm.bias, norm.eps)
+            return residual_norm(x, branch, gamma, factor, parameters, dtype, path)
+        if branch is not None:
+            x = self._add(x, branch, layer_scale)
+        if norm is None:
+            return x, None
+        normalised = norm(x)
+        return x, normalised if dtype is None or normalised.dtype != torch.float32 else normalised.to(dtype)
+
+    def _is_plain(self, layer_scale: nn.Module | None, norm: nn.Module | None) -> bool:
+        """Whether reading the parameters of the layers, where given, does what calling them would."""
+        if norm is not None and not is_plain(norm, LayerNorm2d):
+            return False
+        scale_is_plain = is_plain(layer_scale, LayerScale) or is_plain(layer_scale, nn.Identity)
+        return layer_scale is None or (scale_is_plain and is_plain(self.drop_path, DropPath))
 
     def _add(self, x: Tensor, branch: Tensor, layer_scale: nn.Module) -> Tensor:
         """``x + drop_path(layer_scale(branch))``, in one pass over the maps where both layers are plain."""
-        scaled = is_plain(layer_scale, LayerScale)
-        if not (scaled or is_plain(layer_scale, nn.Identity)) or not is_plain(self.drop_path, DropPath):
+        if not self._is_plain(layer_scale, None):
             return x + self.drop_path(layer_scale(branch))
+        scaled = isinstance(layer_scale, LayerScale)
         gamma = layer_scale.gamma[:, None, None] if scaled else None
         factor = self.drop_path.factor(branch, gamma.dtype if scaled else None)
         if factor is None:
             return x + branch if gamma is None else torch.addcmul(x, branch, gamma)
         return torch.addcmul(x, branch, factor if gamma is None else factor * gamma)
-
-
-def _normalise(norm: nn.Module, x: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """``norm(x)``, in the dtype of autocast where there is one: every product of a mixer would cast the map again."""
-    normalised = norm(x)
-    return normalised if dtype is None or normalised.dtype != torch.float32 else normalised.to(dtype)

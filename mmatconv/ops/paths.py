@@ -19,6 +19,7 @@ NAMES = {
     'dynamic_conv': 'dynamic_depthwise_conv2d',
     'context_to_kernel': 'context-to-kernel',
     'glu': 'the gated linear unit',
+    'residual_norm': 'the residual sum with its norm',
 }
 # Why Triton was given up, by the case it was given up for; a failed compilation is not tried again.
 _refused: dict[tuple, str] = {}

@@ -33,6 +33,8 @@ from mmatconv.ops.glu.triton_conv_launch import GATE_ELEMENTS, GRADIENTS_ELEMENT
 from mmatconv.ops.glu.triton_conv_launch import block as conv_block
 from mmatconv.ops.glu.triton_kernels import gate_gradients_kernel, gate_kernel
 from mmatconv.ops.glu.triton_launch import ELEMENTS, block
+from mmatconv.ops.residual_norm.triton_kernels import residual_norm_gradients_kernel, residual_norm_kernel
+from mmatconv.ops.residual_norm.triton_launch import ELEMENTS as RESIDUAL_ELEMENTS
 from mmatconv.ops.triton_tiling import THREADS, power_of_two, tile
 
 TARGETS = {
@@ -42,8 +44,13 @@ TARGETS = {
     'gfx942': GPUTarget('hip', 'gfx942', 64),
 }
 MAPS = ('x', 'y', 'g', 'kernel', 'grad', 'context', 'weight', 'bias', 'difference', 'z', 'p')
+MAPS += ('branch', 'normalised', 'grad_branch', 'grad_normalised')
 SUMS = ('partial', 'pooled', 'scale', 'grad_scale', 'squares')
+# Under autocast the residual stream and all parameters are in float32.
+SUMS += ('before', 'after', 'grad_before', 'grad_after', 'gamma', 'factor', 'gain', 'shift', 'mean', 'rstd')
 TILES = ('BLOCK_W', 'BLOCK_C', 'ROWS', 'BLOCK_R', 'BLOCK_D', 'PADDED')
+# Of residual streams: those of a stage of T2, and the most a program holds.
+CHANNELS = (288, 2048)
 
 
 def compile_kernel(kernel, target, dtype, constants):
@@ -113,6 +120,12 @@ def cases(dtype, size, channels_last, warp_size):
         width, depth = conv_block(200, 384, warp_size * elements)
         yield kernel, dict(BLOCK_W=width, BLOCK_C=depth, VEC=min(vector, elements), num_warps=1)
     yield scale_kernel, dict(EPS=1e-6, BLOCK_N=64, BLOCK_B=16)
+    whole = dict(WITH_BRANCH=True, WITH_GAMMA=True, WITH_FACTOR=True, WITH_NORM=True, WITH_GAIN=True)
+    for channels in CHANNELS:
+        padded = power_of_two(channels)
+        shape = dict(C=channels, BLOCK_R=max(THREADS * RESIDUAL_ELEMENTS // padded, 1), BLOCK_C=padded, **whole)
+        yield residual_norm_kernel, dict(shape, WITH_SHIFT=True, EPS=1e-6)
+        yield residual_norm_gradients_kernel, dict(shape, WITH_AFTER=True)
     padded = max(power_of_two(size * size), 16)
     shape = dict(POSITIONS=size * size, PADDED=padded, BLOCK_R=GENERATE_TILE // padded)
     yield generate_kernel, dict(shape, WITH_BIAS=True, SIGMOID=True)

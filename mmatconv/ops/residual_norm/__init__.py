@@ -1,0 +1,1 @@
+"""The residual sum of a block and the LayerNorm behind it."""

@@ -1,0 +1,140 @@
+"""Residual sum and LayerNorm as an autograd function, which keeps for its backward pass what others keep anyway.
+
+That is the stream, which the next sum reads too, or with a LayerScale the stream before and the branch, from which the
+gradients are computed in one reading. The normalised map is not kept.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmatconv.ops.paths import TritonLaunches
+from mmatconv.ops.sum_dtype import sum_dtype
+
+
+class ResidualNorm(torch.autograd.Function):
+    """Arguments of ``residual_norm``, its norm in three, without a norm where eps is None."""
+
+    @staticmethod
+    def forward(
+        ctx,
+        x: Tensor,
+        branch: Tensor | None,
+        gamma: Tensor | None,
+        factor: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float | None,
+        dtype: torch.dtype,
+        path: str,
+    ) -> tuple[Tensor, Tensor | None]:
+        results = None
+        with TritonLaunches('residual_norm', x, path, x.shape[1]) as launches:
+            if launches is not None:
+                results = launches.add_and_normalise(x, branch, gamma, factor, weight, bias, eps, dtype)
+        if results is None:
+            path = 'grouped'
+            results = *_on_torch(x, branch, gamma, factor, weight, bias, eps, dtype), None, None
+        stream, normalised, mean, rstd = results
+        scaled = gamma is not None
+        ctx.save_for_backward(
+            None if eps is None else x if scaled else stream,
+            branch if scaled else None,
+            gamma,
+            factor,
+            weight,
+            mean,
+            rstd,
+        )
+        ctx.branch_dtype = None if branch is None else branch.dtype
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        ctx.eps, ctx.path = eps, path
+        ctx.set_materialize_grads(False)
+        return stream, normalised
+
+    @staticmethod
+    def backward(ctx, grad_stream: Tensor | None, grad_normalised: Tensor | None) -> tuple[Tensor | None, ...]:
+        some = grad_normalised if grad_stream is None else grad_stream
+        if some is None:
+            return (None,) * 9
+        arguments = grad_stream, grad_normalised, *ctx.saved_tensors
+        gradients = None
+        if not torch.is_grad_enabled():
+            with TritonLaunches('residual_norm', some, ctx.path, some.shape[1]) as launches:
+                if launches is not None:
+                    gradients = launches.gradients(*arguments, ctx.branch_dtype)
+        if gradients is None:
+            gradients = _gradients_on_torch(*arguments[:-2], ctx.eps, ctx.branch_dtype)
+        grad_x, grad_branch, grad_gamma, grad_weight, grad_bias = gradients
+        grad_bias = None if ctx.bias_dtype is None or grad_bias is None else grad_bias.to(ctx.bias_dtype)
+        return grad_x, grad_branch, grad_gamma, None, grad_weight, grad_bias, None, None, None
+
+
+def _on_torch(
+    x: Tensor,
+    branch: Tensor | None,
+    gamma: Tensor | None,
+    factor: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float | None,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor | None]:
+    stream = _add(x, branch, gamma, factor)
+    if eps is None:
+        return stream, None
+    normalised = F.layer_norm(stream.permute(0, 2, 3, 1), (x.shape[1],), weight, bias, eps).permute(0, 3, 1, 2)
+    return stream, normalised.to(dtype)
+
+
+def _add(x: Tensor, branch: Tensor | None, gamma: Tensor | None, factor: Tensor | None) -> Tensor:
+    if branch is None:
+        return x
+    scale = _scale(gamma, factor)
+    return x + branch if scale is None else torch.addcmul(x, branch, scale)
+
+
+def _scale(gamma: Tensor | None, factor: Tensor | None) -> Tensor | None:
+    """What multiplies the branch, broadcast to (B, C, H, W)."""
+    if gamma is None:
+        return factor
+    return gamma[:, None, None] if factor is None else factor * gamma[:, None, None]
+
+
+def _gradients_on_torch(
+    grad_stream: Tensor | None,
+    grad_normalised: Tensor | None,
+    x: Tensor | None,
+    branch: Tensor | None,
+    gamma: Tensor | None,
+    factor: Tensor | None,
+    weight: Tensor | None,
+    eps: float | None,
+    branch_dtype: torch.dtype | None,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, branch, gamma, weight and bias in operations that can be differentiated again.
+
+    ``x`` is the stream itself without a LayerScale, the stream before with one, and the branch is known only then.
+    """
+    grad_branch = grad_gamma = grad_weight = grad_bias = None
+    total = grad_stream
+    if grad_normalised is not None:
+        stream = x if gamma is None else _add(x, branch, gamma, factor)
+        wide = stream.to(sum_dtype(stream))
+        centred = wide - wide.mean(1, keepdim=True)
+        rstd = (centred.square().mean(1, keepdim=True) + eps).rsqrt()
+        normal = centred * rstd
+        grad = grad_normalised.to(wide.dtype)
+        grad_bias = grad.sum((0, 2, 3))
+        if weight is not None:
+            grad_weight = (grad * normal).sum((0, 2, 3)).to(weight.dtype)
+            grad = grad * weight[:, None, None]
+        along = (grad - grad.mean(1, keepdim=True) - normal * (grad * normal).mean(1, keepdim=True)) * rstd
+        total = along.to(x.dtype) if total is None else (total + along).to(x.dtype)
+    if branch_dtype is not None:
+        scale = _scale(gamma, factor)
+        grad_branch = (total if scale is None else total * scale).to(branch_dtype)
+    if gamma is not None:
+        products = total * branch if factor is None else total * factor * branch
+        grad_gamma = products.sum((0, 2, 3), dtype=sum_dtype(products)).to(gamma.dtype)
+    return total, grad_branch, grad_gamma, grad_weight, grad_bias

@@ -1,0 +1,111 @@
+"""The Triton kernels of residual sum and LayerNorm: rows of ``C`` channels, one for each pixel of dense maps.
+
+A tile has ``BLOCK_R`` whole rows. Everything is computed in ``ACC``, offsets are 64 bits wide, and a program sums over
+the rows of its own tiles alone, so that results repeat bit by bit.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _scale(gamma, factor, row, column, rows, pixels, C: tl.constexpr, WITH_GAMMA: tl.constexpr,
+           WITH_FACTOR: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, ACC: tl.constexpr):  # fmt: skip
+    """LayerScale times the factor of stochastic depth, (BLOCK_R, BLOCK_C)."""
+    scale = tl.full((BLOCK_R, BLOCK_C), 1.0, ACC)
+    if WITH_FACTOR:
+        scale *= tl.load(factor + row // pixels, mask=row < rows, other=0).to(ACC)[:, None]
+    if WITH_GAMMA:
+        scale *= tl.load(gamma + column, mask=column < C, other=0).to(ACC)[None, :]
+    return scale
+
+
+@triton.jit(do_not_specialize=['rows', 'pixels'])
+def residual_norm_kernel(
+    before, branch, gamma, factor, gain, shift, after, normalised, mean, rstd,
+    rows, pixels,
+    C: tl.constexpr, WITH_BRANCH: tl.constexpr, WITH_GAMMA: tl.constexpr, WITH_FACTOR: tl.constexpr,
+    WITH_NORM: tl.constexpr, WITH_GAIN: tl.constexpr, WITH_SHIFT: tl.constexpr, EPS: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """``after = before + branch * gamma * factor``, and the norm of what is stored, with its mean and deviation."""
+    row = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
+    column = tl.arange(0, BLOCK_C)
+    inside = (row < rows)[:, None] & (column < C)[None, :]
+    place = row.to(tl.int64)[:, None] * C + column[None, :]
+    value = tl.load(before + place, mask=inside, other=0).to(ACC)
+    if WITH_BRANCH:
+        scale = _scale(gamma, factor, row, column, rows, pixels, C, WITH_GAMMA, WITH_FACTOR, BLOCK_R, BLOCK_C, ACC)
+        value += tl.load(branch + place, mask=inside, other=0).to(ACC) * scale
+        stored = value.to(after.dtype.element_ty)
+        tl.store(after + place, stored, mask=inside)
+        value = stored.to(ACC)
+    if WITH_NORM:
+        average = tl.sum(value, 1) / C
+        centred = tl.where(inside, value - average[:, None], 0)
+        inverse = 1.0 / tl.sqrt(tl.sum(centred * centred, 1) / C + EPS)
+        result = centred * inverse[:, None]
+        if WITH_GAIN:
+            result *= tl.load(gain + column, mask=column < C, other=0).to(ACC)[None, :]
+        if WITH_SHIFT:
+            result += tl.load(shift + column, mask=column < C, other=0).to(ACC)[None, :]
+        tl.store(normalised + place, result.to(normalised.dtype.element_ty), mask=inside)
+        tl.store(mean + row, average, mask=row < rows)
+        tl.store(rstd + row, inverse, mask=row < rows)
+
+
+@triton.jit(do_not_specialize=['rows', 'pixels', 'tiles'])
+def residual_norm_gradients_kernel(
+    before, branch, gamma, factor, gain, mean, rstd, grad_after, grad_normalised, grad_before, grad_branch, partial,
+    rows, pixels, tiles,
+    C: tl.constexpr, WITH_AFTER: tl.constexpr, WITH_BRANCH: tl.constexpr, WITH_GAMMA: tl.constexpr,
+    WITH_FACTOR: tl.constexpr, WITH_NORM: tl.constexpr, WITH_GAIN: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Gradients of ``before`` and branch, and sums over the ``tiles`` of each program for gamma, gain and shift.
+
+    The stream is computed again from what :func:`residual_norm_kernel` read; without ``WITH_GAMMA`` ``before`` is the
+    stream itself. ``partial`` is (programs, 3, C).
+    """
+    column = tl.arange(0, BLOCK_C)
+    for_gamma = tl.zeros((BLOCK_R, BLOCK_C), ACC)
+    for_gain = tl.zeros((BLOCK_R, BLOCK_C), ACC)
+    for_shift = tl.zeros((BLOCK_R, BLOCK_C), ACC)
+    for tile in range(tiles):
+        row = (tl.program_id(0) * tiles + tile) * BLOCK_R + tl.arange(0, BLOCK_R)
+        inside = (row < rows)[:, None] & (column < C)[None, :]
+        place = row.to(tl.int64)[:, None] * C + column[None, :]
+        total = tl.zeros((BLOCK_R, BLOCK_C), ACC)
+        if WITH_AFTER:
+            total += tl.load(grad_after + place, mask=inside, other=0).to(ACC)
+        if WITH_GAMMA:
+            added = tl.load(branch + place, mask=inside, other=0).to(ACC)
+        if WITH_BRANCH:
+            scale = _scale(gamma, factor, row, column, rows, pixels, C, WITH_GAMMA, WITH_FACTOR, BLOCK_R, BLOCK_C, ACC)
+        if WITH_NORM:
+            own = tl.load(before + place, mask=inside, other=0)
+            value = own.to(ACC)
+            if WITH_GAMMA:
+                value = (value + added * scale).to(own.dtype).to(ACC)
+            inverse = tl.load(rstd + row, mask=row < rows, other=0)
+            normal = (value - tl.load(mean + row, mask=row < rows, other=0)[:, None]) * inverse[:, None]
+            slope = tl.load(grad_normalised + place, mask=inside, other=0).to(ACC)
+            for_shift += slope
+            for_gain += slope * normal
+            if WITH_GAIN:
+                slope *= tl.load(gain + column, mask=column < C, other=0).to(ACC)[None, :]
+            along = tl.sum(slope * normal, 1) / C
+            total += (slope - (tl.sum(slope, 1) / C)[:, None] - normal * along[:, None]) * inverse[:, None]
+        if WITH_GAMMA:
+            if WITH_FACTOR:
+                added *= tl.load(factor + row // pixels, mask=row < rows, other=0).to(ACC)[:, None]
+            for_gamma += total * added
+        tl.store(grad_before + place, total.to(grad_before.dtype.element_ty), mask=inside)
+        if WITH_BRANCH:
+            tl.store(grad_branch + place, (total * scale).to(grad_branch.dtype.element_ty), mask=inside)
+    sums = partial + tl.program_id(0).to(tl.int64) * 3 * C + column
+    if WITH_GAMMA:
+        tl.store(sums, tl.sum(for_gamma, 0), mask=column < C)
+    if WITH_NORM:
+        tl.store(sums + C, tl.sum(for_gain, 0), mask=column < C)
+        tl.store(sums + 2 * C, tl.sum(for_shift, 0), mask=column < C)

@@ -1,0 +1,198 @@
+"""Launches of the Triton kernels of residual sum and LayerNorm."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from mmatconv.ops.paths import Unsupported
+from mmatconv.ops.residual_norm.triton_kernels import residual_norm_gradients_kernel, residual_norm_kernel
+from mmatconv.ops.sum_dtype import sum_dtype
+from mmatconv.ops.triton_plans import PLANS, Plan
+from mmatconv.ops.triton_tiling import DTYPES, THREADS, accumulator, ceil_div, power_of_two, warp_size
+
+__all__ = ['DTYPES', 'add_and_normalise', 'gradients']
+
+# Elements of each map that a thread holds, as far as rows are not longer; and the longest row.
+ELEMENTS = 8
+CHANNELS = 2048
+# Programs wanted at once for the gradients, and the tiles below which a program is not worth its partial sums.
+PROGRAMS = 1024
+FEWEST_TILES = 4
+
+
+def add_and_normalise(
+    x: Tensor,
+    branch: Tensor | None,
+    gamma: Tensor | None,
+    factor: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float | None,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """The stream and its norm: see ``residual_norm``.
+
+    Args:
+        x: (B, C, H, W), in the dtype of the stream.
+        branch: (B, C, H, W) or None.
+        gamma: (C,) or None.
+        factor: (B, 1, 1, 1) or None.
+        weight: (C,) or None.
+        bias: (C,) or None.
+        eps: None for no norm.
+        dtype: Of the normalised map.
+
+    Returns:
+        Stream and normalised map, (B, C, H, W) in channels_last, and for each pixel the mean of its channels and one
+        over their deviation, (B * H * W,); None where not computed.
+
+    Raises:
+        Unsupported: More channels than a program holds.
+    """
+    x = _dense(x)
+    stream = x if branch is None else torch.empty_like(x)
+    normalised = mean = rstd = None
+    if eps is not None:
+        normalised = torch.empty_like(x, dtype=dtype)
+        pixels = x.shape[0] * x.shape[2] * x.shape[3]
+        mean, rstd = (torch.empty(pixels, dtype=sum_dtype(x), device=x.device) for _ in range(2))
+    if x.numel():
+        given = _dense(branch), gamma, factor, weight, bias
+        plan = _plan(x.shape, x.dtype, x.device, *(t is not None for t in given), eps)
+        plan(*(x if t is None else t for t in (x, *given, stream, normalised, mean, rstd)))
+    return stream, normalised, mean, rstd
+
+
+@lru_cache(PLANS)
+def _plan(
+    shape: torch.Size,
+    dtype: torch.dtype,
+    device: torch.device,
+    branch: bool,
+    gamma: bool,
+    factor: bool,
+    weight: bool,
+    bias: bool,
+    eps: float | None,
+) -> Plan:
+    rows, block_r, constants = _tiles(shape, dtype, device)
+    flags = dict(WITH_BRANCH=branch, WITH_GAMMA=gamma, WITH_FACTOR=factor, WITH_GAIN=weight, WITH_SHIFT=bias)
+    return Plan(
+        residual_norm_kernel,
+        (ceil_div(rows, block_r),),
+        (rows, shape[2] * shape[3]),
+        WITH_NORM=eps is not None,
+        EPS=eps or 0.0,
+        **flags,
+        **constants,
+    )
+
+
+def gradients(
+    grad_stream: Tensor | None,
+    grad_normalised: Tensor | None,
+    x: Tensor | None,
+    branch: Tensor | None,
+    gamma: Tensor | None,
+    factor: Tensor | None,
+    weight: Tensor | None,
+    mean: Tensor | None,
+    rstd: Tensor | None,
+    branch_dtype: torch.dtype | None,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of :func:`add_and_normalise`.
+
+    Args:
+        grad_stream: (B, C, H, W) or None, that of the stream.
+        grad_normalised: (B, C, H, W) or None, that of the normalised map.
+        x: As given; without ``gamma`` the stream. None without a norm.
+        branch: As given; None without ``gamma``.
+        gamma: (C,) or None.
+        factor: (B, 1, 1, 1) or None.
+        weight: (C,) or None.
+        mean: Of each pixel.
+        rstd: Of each pixel.
+        branch_dtype: Of the branch that was added, None for none.
+
+    Returns:
+        The gradients of x, branch, gamma, weight and bias; None where there is no such argument, but for that of the
+        bias, in the dtype of sums, wherever there is a norm.
+    """
+    normed = grad_normalised is not None
+    some = x if normed else grad_stream
+    grad_x = torch.empty_like(some, memory_format=torch.channels_last)
+    scaled = gamma is not None or factor is not None
+    separate = branch_dtype is not None and (scaled or branch_dtype != grad_x.dtype)
+    grad_branch = torch.empty_like(grad_x, dtype=branch_dtype) if separate else grad_x
+    plan, partial = None, some
+    if some.numel():
+        flags = grad_stream is not None, separate, gamma is not None, factor is not None, normed, weight is not None
+        plan = _gradients_plan(some.shape, some.dtype, some.device, *flags)
+    if normed or gamma is not None:
+        programs = 0 if plan is None else plan.grid[0]
+        partial = torch.empty((programs, 3, some.shape[1]), dtype=sum_dtype(some), device=some.device)
+    if plan is not None:
+        given = _dense(x if normed else None), _dense(branch), gamma, factor, weight, mean, rstd
+        given = *given, _dense(grad_stream), _dense(grad_normalised), grad_x, grad_branch, partial
+        plan(*(some if t is None else t for t in given))
+    grad_gamma = grad_weight = grad_bias = None
+    if normed or gamma is not None:
+        grad_gamma, grad_weight, grad_bias = partial.sum(0)
+    return (
+        grad_x,
+        None if branch_dtype is None else grad_branch,
+        None if gamma is None else grad_gamma.to(gamma.dtype),
+        grad_weight.to(weight.dtype) if normed and weight is not None else None,
+        grad_bias if normed else None,
+    )
+
+
+@lru_cache(PLANS)
+def _gradients_plan(
+    shape: torch.Size,
+    dtype: torch.dtype,
+    device: torch.device,
+    stream: bool,
+    branch: bool,
+    gamma: bool,
+    factor: bool,
+    norm: bool,
+    weight: bool,
+) -> Plan:
+    rows, block_r, constants = _tiles(shape, dtype, device)
+    tiles = max(ceil_div(rows, block_r * PROGRAMS), FEWEST_TILES)
+    flags = dict(WITH_BRANCH=branch, WITH_GAMMA=gamma, WITH_FACTOR=factor, WITH_NORM=norm, WITH_GAIN=weight)
+    return Plan(
+        residual_norm_gradients_kernel,
+        (ceil_div(rows, block_r * tiles),),
+        (rows, shape[2] * shape[3], tiles),
+        WITH_AFTER=stream,
+        **flags,
+        **constants,
+    )
+
+
+def _dense(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous(memory_format=torch.channels_last)
+
+
+def _tiles(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> tuple[int, int, dict]:
+    """Rows, rows of a tile, and the constants of a kernel."""
+    batch, channels, height, width = shape
+    if channels > CHANNELS:
+        raise Unsupported(f'the map has {channels} channels, but there are kernels for at most {CHANNELS}')
+    rows = batch * height * width
+    block_c = power_of_two(channels)
+    block_r = min(max(THREADS * ELEMENTS // block_c, 1), power_of_two(rows))
+    return (
+        rows,
+        block_r,
+        dict(
+            C=channels,
+            BLOCK_R=block_r,
+            BLOCK_C=block_c,
+            ACC=accumulator(dtype),
+            num_warps=THREADS // warp_size(device),
+        ),
+    )
