@@ -85,11 +85,11 @@ class Plan:
         self.constants = constants
         self._compiled: dict[tuple, Callable] = {}
 
-    def __call__(self, *tensors: Tensor) -> None:
+    def __call__(self, *tensors: Tensor | None) -> None:
         """Launch on the current stream of the tensors' device.
 
         Args:
-            tensors: All on one device.
+            tensors: All on one device, of which only the first must be there.
         """
         device = tensors[0].get_device()
         if device >= 0 and device != torch.cuda.current_device():
@@ -98,7 +98,7 @@ class Plan:
         else:
             self._launch(device, tensors)
 
-    def _launch(self, device: int, tensors: tuple[Tensor, ...]) -> None:
+    def _launch(self, device: int, tensors: tuple[Tensor | None, ...]) -> None:
         if knobs is None or _is_watched(self.kernel):
             self.kernel[self.grid](*tensors, *self.numbers, **self.constants)
             return
@@ -111,7 +111,7 @@ class Plan:
         if compiled is not None:  # as from Triton's interpreter
             self._compiled[key] = self._direct(compiled)
 
-    def _direct(self, compiled: 'triton.compiler.CompiledKernel') -> Callable[[int, tuple[Tensor, ...]], None]:
+    def _direct(self, compiled: 'triton.compiler.CompiledKernel') -> Callable[[int, tuple[Tensor | None, ...]], None]:
         """What launches a compiled kernel on a device with tensors."""
         run, function, metadata = compiled.run, compiled.function, compiled.packed_metadata
         x, y, z = (*self.grid, 1, 1)[:3]
@@ -120,15 +120,17 @@ class Plan:
         rest = *self.numbers, *(self.constants[name] for name in constants)
         stream_of = driver.active.get_current_stream
 
-        def launch(device: int, tensors: tuple[Tensor, ...]) -> None:
+        def launch(device: int, tensors: tuple[Tensor | None, ...]) -> None:
             # No metadata and no hooks: nobody watches.
             run(x, y, z, stream_of(device), function, metadata, None, None, None, *tensors, *rest)
 
         return launch
 
 
-def _specialisation(x: Tensor) -> tuple:
+def _specialisation(x: Tensor | None) -> tuple | None:
     """What Triton distinguishes in a tensor."""
+    if x is None:
+        return None
     aligned = x.data_ptr() % 16 == 0
     return (x.dtype, aligned, x.untyped_storage().nbytes() < 2**31) if HIP else (x.dtype, aligned)
 

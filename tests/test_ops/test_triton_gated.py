@@ -72,10 +72,8 @@ def test_halves_are_read_where_they_lie(device):
     rows = triton_launch._rows((gate, value))
     assert [t.data_ptr() for t in rows] == [gate.data_ptr(), value.data_ptr()]
     assert {(*t.shape, t.stride(0)) for t in rows} == {(2, 96, 192)}
-    halves = make(2, 3, 4, 16, device=device).chunk(2, -1)
-    rows = [triton_conv_launch._rows(half) for half in halves]
-    assert [t.data_ptr() for t in rows] == [half.data_ptr() for half in halves]
-    assert {(*t.shape, t.stride(0)) for t in rows} == {(24, 8, 16)}
+    for half in make(2, 3, 4, 16, device=device).chunk(2, -1):
+        assert triton_conv_launch.readable(half) is half
 
 
 def test_rows_of_2_to_31_numbers(device):

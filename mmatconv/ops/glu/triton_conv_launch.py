@@ -12,7 +12,9 @@ from mmatconv.ops.glu.triton_conv_kernels import (
     conv_gradients_kernel,
     scale_kernel,
 )
-from mmatconv.ops.triton_tiling import accumulator, ceil_div, on_device, power_of_two, sum_tiles, warp_size
+from mmatconv.ops.sum_dtype import sum_dtype
+from mmatconv.ops.triton_plans import PLANS, Layout, Plan, layout
+from mmatconv.ops.triton_tiling import accumulator, ceil_div, power_of_two, sum_tiles, warp_size
 
 # Elements of each map that a thread holds, in the kernels of the gate and in that of the convolution's gradients, whose
 # nine sums for each would spill. A program is one warp: sums over channels and columns need no barrier.
@@ -27,28 +29,18 @@ def conv_gate(
 ) -> tuple[Tensor, Tensor | None]:
     """The product and the scale of ``glu.conv_gelu_mul``, whose arguments these are, both contiguous."""
     product = torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
-    pixels = product.numel() // max(gate.shape[-1], 1)
     scale = squares = None
-    wide = _wide(gate.dtype)
     if eps is not None:
-        scale = torch.empty((*gate.shape[:-1], 1), dtype=wide, device=gate.device)
+        scale = torch.empty((*gate.shape[:3], 1), dtype=sum_dtype(gate), device=gate.device)
     if not product.numel():
         return product, scale
-    g, x = _rows(gate), _rows(value)
-    programs, sides, strides, constants = _plan(gate, len(weight), GATE_ELEMENTS, g, x)
-    blocks = sides[4]
+    gate, value = readable(gate), readable(value)
+    plan, blocks = _gate(layout(gate), layout(value), len(weight))
     if eps is not None:
-        squares = torch.empty((blocks, pixels), dtype=wide, device=gate.device)
-    with on_device(product):
-        conv_gate_kernel[(programs,)](
-            g, x, weight.contiguous(), bias, sizes, product, squares, *sides, *strides, **constants
-        )
-        if eps is not None:
-            depth = power_of_two(blocks)
-            side = max(1024 // depth, 1)
-            scale_kernel[(ceil_div(pixels, side),)](
-                squares, scale, pixels, len(weight), blocks, EPS=eps, BLOCK_N=side, BLOCK_B=depth
-            )
+        squares = torch.empty((blocks, scale.numel()), dtype=scale.dtype, device=gate.device)
+    plan(gate, value, weight.contiguous(), bias, sizes, product, squares)
+    if eps is not None:
+        _scale(blocks, scale.numel(), len(weight), eps)(squares, scale)
     return product, scale
 
 
@@ -85,54 +77,71 @@ def conv_gate_gradients(
     grad_weight, grad_bias = total[: 9 * hidden].view(weight.shape), total[9 * hidden :]
     if not gate.numel():
         return grad_gate, grad_value, grad_weight.zero_(), grad_bias.zero_()
-    g, x, d = _rows(gate), _rows(value), _rows(grad)
-    weight = weight.contiguous()
+    gate, value, grad, weight = readable(gate), readable(value), readable(grad), weight.contiguous()
     if scale is not None:
         grad_scale = grad_scale.contiguous()
-    programs, sides, strides, constants = _plan(gate, hidden, GATE_ELEMENTS, g, x, d)
-    with on_device(gate):
-        conv_gate_gradients_kernel[(programs,)](
-            g, x, weight, bias, sizes, d, scale, grad_scale, grad_value, grad_output, *sides, *strides, **constants
-        )
-        programs, sides, strides, constants = _plan(gate, hidden, GRADIENTS_ELEMENTS, g)
-        partial = torch.empty((programs // sides[4], 10 * hidden), dtype=_wide(gate.dtype), device=gate.device)
-        conv_gradients_kernel[(programs,)](
-            grad_output, g, weight, sizes, grad_gate, partial, *sides, *strides, **constants
-        )
-        sum_tiles(partial, total)
+    plan = _gate_gradients(layout(gate), layout(value), layout(grad), hidden)
+    plan(gate, value, weight, bias, sizes, grad, scale, grad_scale, grad_value, grad_output)
+    plan, tiles = _conv_gradients(layout(gate), hidden)
+    partial = torch.empty((tiles, total.numel()), dtype=sum_dtype(gate), device=gate.device)
+    plan(grad_output, gate, weight, sizes, grad_gate, partial)
+    sum_tiles(partial, total)
     return grad_gate, grad_value, grad_weight, grad_bias
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
+def readable(x: Tensor) -> Tensor:
+    """(B, H, W, D) ``x`` itself if its channels are adjacent and its pixels evenly spaced in memory, else a copy."""
+    return x if x.stride(3) == 1 and _is_even(x) else x.contiguous()
 
 
-def _rows(x: Tensor) -> Tensor:
-    """(B, H, W, D) as (B * H * W, D) with channels side by side, copied only where its strides do not allow that."""
-    rows = x.reshape(-1, x.shape[-1])
-    return rows if rows.stride(1) == 1 else rows.contiguous()
+def _is_even(x: Tensor | Layout) -> bool:
+    return x.stride(1) == x.shape[2] * x.stride(2) and x.stride(0) == x.shape[1] * x.stride(1)
 
 
-def _plan(gate: Tensor, hidden: int, elements: int, *maps: Tensor) -> tuple[int, tuple, tuple, dict]:
-    """Programs, sizes, strides between the pixels of ``maps``, and the constants of a kernel."""
-    return _plan_of(gate.shape, gate.dtype, gate.device, hidden, elements, tuple(rows.stride(0) for rows in maps))
+@lru_cache(PLANS)
+def _gate(gate: Layout, value: Layout, hidden: int) -> tuple[Plan, int]:
+    """The launch, and the blocks of channels that it sums squares over."""
+    programs, numbers, constants = _arguments((gate, value), hidden, GATE_ELEMENTS)
+    return Plan(conv_gate_kernel, (programs,), numbers, **constants), numbers[4]
 
 
-@lru_cache(maxsize=4096)
-def _plan_of(
-    shape: torch.Size, dtype: torch.dtype, device: torch.device, hidden: int, elements: int, strides: tuple[int, ...]
-) -> tuple[int, tuple, tuple, dict]:
-    batch, height, width, channels = shape
-    vector = gcd(min(elements, 16 // dtype.itemsize), channels, *strides)
-    block_w, block_c = block(width, channels, warp_size(device) * elements)
+@lru_cache(PLANS)
+def _scale(blocks: int, pixels: int, hidden: int, eps: float) -> Plan:
+    depth = power_of_two(blocks)
+    side = max(1024 // depth, 1)
+    grid = (ceil_div(pixels, side),)
+    return Plan(scale_kernel, grid, (pixels, hidden, blocks), EPS=eps, BLOCK_N=side, BLOCK_B=depth)
+
+
+@lru_cache(PLANS)
+def _gate_gradients(gate: Layout, value: Layout, grad: Layout, hidden: int) -> Plan:
+    programs, numbers, constants = _arguments((gate, value, grad), hidden, GATE_ELEMENTS)
+    return Plan(conv_gate_gradients_kernel, (programs,), numbers, **constants)
+
+
+@lru_cache(PLANS)
+def _conv_gradients(gate: Layout, hidden: int) -> tuple[Plan, int]:
+    """The launch, and the tiles of pixels that it sums over."""
+    programs, numbers, constants = _arguments((gate,), hidden, GRADIENTS_ELEMENTS)
+    return Plan(conv_gradients_kernel, (programs,), numbers, **constants), programs // numbers[4]
+
+
+def _arguments(maps: tuple[Layout, ...], hidden: int, elements: int) -> tuple[int, tuple[int, ...], dict]:
+    """Programs of a kernel, its numbers (the sizes, then the stride from pixel to pixel of each map), its constants."""
+    first = maps[0]
+    batch, height, width, channels = first.shape
+    # Where a side of length 1 has any stride, a map that is not even is dense.
+    strides = [x.stride(2) if _is_even(x) else channels for x in maps]
+    vector = gcd(min(elements, 16 // first.element_size()), channels, *strides)
+    block_w, block_c = block(width, channels, warp_size(first.device) * elements)
     channel_blocks, column_blocks = ceil_div(channels, block_c), ceil_div(width, block_w)
     tiles = batch * channel_blocks * column_blocks
     strips = min(ceil_div(height, FEWEST_ROWS), max(1, PROGRAMS // tiles))
     rows = ceil_div(height, strips)
     strips = ceil_div(height, rows)
-    constants = dict(BLOCK_W=block_w, BLOCK_C=block_c, VEC=vector, ACC=accumulator(dtype), num_warps=1)
-    sides = channels // vector, hidden, height, width, channel_blocks, column_blocks, strips, rows
-    return tiles * strips, sides, tuple(stride // vector for stride in strides), constants
+    sizes = channels // vector, hidden, height, width, channel_blocks, column_blocks, strips, rows
+    constants = dict(BLOCK_W=block_w, BLOCK_C=block_c, VEC=vector, ACC=accumulator(first.dtype), num_warps=1)
+    return tiles * strips, (*sizes, *(stride // vector for stride in strides)), constants
 
 
 def block(width: int, channels: int, elements: int) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Launches of the Triton kernels of a gated linear unit."""
 
+from functools import lru_cache
 from math import gcd, prod
 
 import torch
@@ -7,7 +8,8 @@ from torch import Tensor
 
 from mmatconv.ops.glu.triton_conv_launch import conv_gate, conv_gate_gradients
 from mmatconv.ops.glu.triton_kernels import gate_gradients_kernel, gate_kernel
-from mmatconv.ops.triton_tiling import DTYPES, THREADS, accumulator, ceil_div, on_device, power_of_two, warp_size
+from mmatconv.ops.triton_plans import PLANS, Layout, Plan, layout
+from mmatconv.ops.triton_tiling import DTYPES, THREADS, accumulator, ceil_div, power_of_two, warp_size
 
 __all__ = ['DTYPES', 'conv_gate', 'conv_gate_gradients', 'gate', 'gate_gradients']
 
@@ -28,9 +30,7 @@ def gate(gate: Tensor, value: Tensor) -> Tensor:
     y = torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
     if y.numel():
         g, x, out = _rows((gate, value, y))
-        programs, sizes, strides, constants = _arguments((x, g, out))
-        with on_device(y):
-            gate_kernel[(programs,)](x, g, out, *sizes, *strides, **constants)
+        _gate(layout(x), layout(g), layout(out))(x, g, out)
     return y
 
 
@@ -39,10 +39,20 @@ def gate_gradients(grad: Tensor, gate: Tensor, value: Tensor) -> tuple[Tensor, T
     y, z = (torch.empty(gate.shape, dtype=gate.dtype, device=gate.device) for _ in range(2))
     if y.numel():
         g, x, d, out, out_value = _rows((gate, value, grad, y, z))
-        programs, sizes, strides, constants = _arguments((x, g, d, out))
-        with on_device(y):
-            gate_gradients_kernel[(programs,)](x, g, d, out, out_value, *sizes, *strides, **constants)
+        _gate_gradients(layout(x), layout(g), layout(d), layout(out))(x, g, d, out, out_value)
     return y, z
+
+
+@lru_cache(PLANS)
+def _gate(*maps: Layout) -> Plan:
+    grid, numbers, constants = _arguments(maps)
+    return Plan(gate_kernel, grid, numbers, **constants)
+
+
+@lru_cache(PLANS)
+def _gate_gradients(*maps: Layout) -> Plan:
+    grid, numbers, constants = _arguments(maps)
+    return Plan(gate_gradients_kernel, grid, numbers, **constants)
 
 
 def _rows(maps: tuple[Tensor, ...]) -> list[Tensor]:
@@ -66,8 +76,8 @@ def _merges(x: Tensor, first: int, end: int, dense: bool = False) -> bool:
     return True
 
 
-def _arguments(maps: tuple[Tensor, ...]) -> tuple[int, tuple[int, int, int], list[int], dict]:
-    """Programs, sizes, strides between rows, and the constants of a kernel."""
+def _arguments(maps: tuple[Layout, ...]) -> tuple[tuple[int], tuple[int, ...], dict]:
+    """Grid, numbers (sizes, then strides between rows) and constants of a kernel."""
     rows, width = maps[0].shape
     strides = [x.stride(0) if rows > 1 else width for x in maps]
     vector = gcd(min(ELEMENTS, 16 // maps[0].element_size()), width, *strides)
@@ -80,7 +90,8 @@ def _arguments(maps: tuple[Tensor, ...]) -> tuple[int, tuple[int, int, int], lis
         ACC=accumulator(maps[0].dtype),
         num_warps=THREADS // warp_size(maps[0].device),
     )
-    return ceil_div(rows, block_r) * pieces, (rows, width // vector, pieces), [s // vector for s in strides], constants
+    grid = (ceil_div(rows, block_r) * pieces,)
+    return grid, (rows, width // vector, pieces, *(stride // vector for stride in strides)), constants
 
 
 def block(rows: int, width: int) -> tuple[int, int]:
