@@ -3,10 +3,10 @@
 _base_ = '../_base_/generation/flow_matching.py'
 
 data_hint = 'python tools/dataset_tools/make_one_shapes.py data/one_shapes writes it'
-iterations = 2500
+iterations = 1500
 model = dict(
     backbone=dict(
-        arch=dict(depth=6, hidden_size=128, num_heads=4, patch_size=4),
+        arch=dict(depth=4, hidden_size=128, num_heads=4, patch_size=4),
         token_mixer='hybrid',
         input_size=32,
         in_channels=3,
@@ -32,7 +32,7 @@ train_dataloader = dict(
 )
 auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_iters=iterations)
-optim_wrapper = dict(optimizer=dict(lr=1.5e-3), clip_grad=dict(max_norm=1.0))
+optim_wrapper = dict(optimizer=dict(lr=1.5e-3, betas=(0.9, 0.99)), clip_grad=dict(max_norm=1.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=100, end=iterations),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mmatconv.errors import UserError
 from mmatconv.generation.blocks import Attention, FinalLayer, SiTATConv, SiTBlock
 from mmatconv.generation.embeddings import LabelEmbedder, TimeEmbedder, position_embedding
+from mmatconv.ops.autocast import autocast_dtype
 
 # What the blocks have, in turn.
 TOKEN_MIXERS = {'attention': ('attention',), 'atconv': ('atconv',), 'hybrid': ('attention', 'atconv')}
@@ -144,6 +145,9 @@ class SiT(nn.Module):
                 expected, found = (' x '.join(map(str, sides)) for sides in (self.input_size, x.shape[2:]))
                 raise UserError(f'this SiT has position embeddings for inputs of {expected}, but the input is {found}.')
             tokens = tokens + self.pos_embed
+        if autocast_dtype(x.device.type) is not None:
+            # As the position embedding makes it in the released code; ATConv alone would leave it in half precision.
+            tokens = tokens.float()
         tokens = tokens.contiguous()
         if labels is None:
             last = self.y_embedder.embedding_table.num_embeddings - 1

@@ -143,9 +143,12 @@ def test_it_begins_as_zero():
 def test_half_precision_stays_near(mixer):
     model = tiny(mixer)
     x, t = torch.randn(2, 4, 8, 8), torch.rand(2)
-    exact = model(x.double(), t.double())
+    exact, streams = model(x.double(), t.double()), []
     with torch.autocast('cpu', torch.bfloat16):
-        mixed = model.float()(x, t)
+        model.float().blocks[-1].register_forward_hook(lambda block, x, tokens: streams.append(tokens.dtype))
+        mixed = model(x, t)
+    # What the blocks add to is not rounded.
+    assert streams == [torch.float32]
     # bfloat16 has 8 bits; four blocks deep a few of the last are lost.
     assert (mixed - exact).norm() < 0.05 * exact.norm()
 

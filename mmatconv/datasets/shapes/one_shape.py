@@ -1,42 +1,27 @@
-"""Pictures of one shape each, in a folder for each class: for image generation, and for classifiers."""
+"""Pictures of one plain, upright shape each, in a folder for each class: for image generation, and for classifiers."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from mmatconv.datasets.fresh_folder import fresh_folder
-from mmatconv.datasets.shapes.appearance import camera
+from mmatconv.datasets.shapes.appearance import camera, contrasting_colours, shading
 from mmatconv.datasets.shapes.classes import CLASSES
 from mmatconv.datasets.shapes.outlines import coverage, random_outline
-from mmatconv.datasets.shapes.scene import Painter
 from mmatconv.errors import UserError
 
-# Longer side of the shape's box as a share of the image side.
+# Longer side of the shape's box as a share of the image side, and how far it is turned at most, in radians.
 SCALES = (0.6, 0.85)
-SMALLEST = 64  # textures are drawn at this size or more, and made smaller
-
-
-class OneShapePainter(Painter):
-    """Draws one shape, whole, on a background."""
-
-    def paint_one(self, label: int) -> np.ndarray:
-        """(size, size, 3) uint8 in BGR, a shape of class `label`."""
-        rng, size = self.rng, self.size
-        diameter = rng.uniform(*SCALES) * size
-        slack = (size - diameter) / 2
-        centre = size / 2 + rng.uniform(-slack, slack, 2)
-        self.labels.append(label)
-        self._blend(coverage(random_outline(rng, label) * (diameter / 2) + centre, size), centre, diameter)
-        return camera(rng, self.canvas)
+TILT = 0.25
+SMALLEST = 64  # drawn at this size or more, and made smaller
 
 
 def draw_shape(rng: np.random.Generator, label: int, size: int = 32) -> np.ndarray:
-    """One shape.
+    """One whole shape in the hue of its class, lit from a side, on a muted background.
 
     Args:
         rng: The only source of randomness.
@@ -46,7 +31,23 @@ def draw_shape(rng: np.random.Generator, label: int, size: int = 32) -> np.ndarr
     Returns:
         (size, size, 3) uint8 in OpenCV's order, BGR.
     """
-    image = OneShapePainter(rng, max(SMALLEST, size)).paint_one(label)
+    side = max(SMALLEST, size)
+    hsv = np.array([[[rng.uniform(0, 360), rng.uniform(0, 0.3), rng.uniform(0.2, 0.9)]]], np.float32)
+    background = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
+    diameter = rng.uniform(*SCALES) * side
+    slack = (side - diameter) / 2
+    centre = side / 2 + rng.uniform(-slack, slack, 2)
+    upright = random_outline(rng, label, TILT) @ np.array([[0, 1], [-1, 0]])
+    cover = coverage(upright * (diameter / 2) + centre, side)
+
+    y, x = np.mgrid[0:side, 0:side].astype(np.float32) + 0.5
+    u, v = (x - centre[0]) / (diameter / 2), (y - centre[1]) / (diameter / 2)
+    angle = rng.uniform(0, 2 * np.pi)
+    light = np.array([np.cos(angle), np.sin(angle)], np.float32)
+    colour = contrasting_colours(rng, background[0, 0], 1, 360 / len(CLASSES) * label)[0]
+    paint = colour * shading(rng, cover >= 0.5, u, v, light, diameter)[..., None]
+    alpha = cover[..., None]
+    image = camera(rng, background * (1 - alpha) + np.clip(paint, 0, 1) * alpha)
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
 
 
@@ -77,6 +78,6 @@ def write_one_shapes(
             (folder / name).mkdir()
             for i in range(count):
                 image = draw_shape(np.random.default_rng([seed, label, i]), label, size)
-                Path(folder, name, f'{i + 1:06d}.png').write_bytes(cv2.imencode('.png', image)[1].tobytes())
+                (folder / name / f'{i + 1:06d}.png').write_bytes(cv2.imencode('.png', image)[1].tobytes())
                 if progress is not None:
                     progress(name, i + 1, count)

@@ -16,8 +16,13 @@ def _circle(points: int, ratio: float) -> np.ndarray:
     return np.stack([np.cos(angles), ratio * np.sin(angles)], 1)
 
 
-def random_outline(rng: np.random.Generator, label: int) -> np.ndarray:
+def random_outline(rng: np.random.Generator, label: int, tilt: float = np.pi) -> np.ndarray:
     """A random, randomly turned outline of class `label`, scaled so that its box has half-side 1.
+
+    Args:
+        rng: the only source of randomness.
+        label: index in CLASSES.
+        tilt: by how much it is turned at most, in radians; without, stars and triangles point to the left.
 
     Returns:
         (parts, points, 2) float64; a ring has two parts, the second is its hole.
@@ -36,7 +41,7 @@ def random_outline(rng: np.random.Generator, label: int) -> np.ndarray:
     else:
         outer = _circle(72, rng.uniform(0.85, 1))
         parts = np.stack([outer, outer * rng.uniform(0.5, 0.62)])
-    angle = rng.uniform(0, 2 * np.pi)
+    angle = rng.uniform(np.pi - tilt, np.pi + tilt)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     parts = parts @ turn
     low, high = parts.min((0, 1)), parts.max((0, 1))
