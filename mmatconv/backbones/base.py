@@ -185,19 +185,23 @@ class Backbone(BaseModule):
             if padding_mask is None:
                 x = downsample(x)
             else:
-                x = downsample(x, padding_mask) if i == 0 else downsample(padding_mask.zero_padding(x))
+                x = downsample(x, padding_mask) if i == 0 else downsample(x)
                 padding_mask = padding_mask.downsample(4 if i == 0 else 2)
             for block in stage:
                 recompute = self.with_cp and torch.is_grad_enabled()
                 x = checkpoint(block, x, padding_mask, use_reentrant=False) if recompute else block(x, padding_mask)
+            if padding_mask is not None:
+                x = padding_mask.zero_padding(x)  # for the next stage, and as output
             if i not in self.out_indices:
                 continue
             if self.gap_before_final_norm:
                 outputs.append(self.pool(x, padding_mask))
-            else:
-                output = self.out_norms[str(i)](x) if self.out_norms else x
+                continue
+            output = x
+            if self.out_norms:
+                output = self.out_norms[str(i)](x)
                 output = output if padding_mask is None else padding_mask.zero_padding(output)
-                outputs.append(output.contiguous(memory_format=memory_format))
+            outputs.append(output.contiguous(memory_format=memory_format))
         return tuple(outputs)
 
     def _find_padding(self, images: Tensor) -> PaddingMask | None:
