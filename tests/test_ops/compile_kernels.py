@@ -19,7 +19,8 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from mmatconv.ops.context_to_kernel.triton_kernels import generate_kernel, pool_kernel, spread_kernel
+from mmatconv.ops.context_to_kernel.generator_kernels import generate_gradients_kernel, generate_kernel
+from mmatconv.ops.context_to_kernel.triton_kernels import pool_kernel, spread_kernel
 from mmatconv.ops.context_to_kernel.triton_launch import GENERATE_TILE, POOL_ELEMENTS, SPREAD_ELEMENTS
 from mmatconv.ops.dynamic_conv.triton_kernels import convolve_kernel, gradients_kernel
 from mmatconv.ops.dynamic_conv.triton_launch import CONVOLVE_TILE, GRADIENTS_TILE
@@ -129,6 +130,7 @@ def cases(dtype, size, channels_last, warp_size):
     padded = max(power_of_two(size * size), 16)
     shape = dict(POSITIONS=size * size, PADDED=padded, BLOCK_R=GENERATE_TILE // padded)
     yield generate_kernel, dict(shape, WITH_BIAS=True, SIGMOID=True)
+    yield generate_gradients_kernel, dict(shape, WITH_BIAS=True, SIGMOID=True)
 
 
 def tiles(elements, vector, channels_last):

@@ -1,6 +1,6 @@
 """From the context of a map to its kernels, for GPUs: one launch instead of five.
 
-The backward pass is plain operations on tensors of K * K positions, whose cost that of a map hides.
+The backward pass is two launches, or plain operations where gradients are to be differentiated again.
 """
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from mmatconv.ops.memory_format import empty
 from mmatconv.ops.paths import TritonLaunches
 from mmatconv.ops.sum_dtype import sum_dtype
+from mmatconv.ops.tracing import is_observed
 
 
 class Generate(torch.autograd.Function):
@@ -41,12 +42,18 @@ class Generate(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
         ctx.save_for_backward(*inputs[:4])
-        ctx.sigmoid = inputs[4]
+        ctx.sigmoid, ctx.path = inputs[4], inputs[7]
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         context, weight, bias, difference = ctx.saved_tensors
         for_context, for_weight, for_bias, for_difference = ctx.needs_input_grad[:4]
+        if not (torch.is_grad_enabled() or is_observed()):
+            with TritonLaunches('context_to_kernel', context, ctx.path) as launches:
+                if launches is not None:
+                    gradients = launches.generate_gradients(grad, context, weight, bias, difference, ctx.sigmoid)
+                    wanted = zip(gradients, ctx.needs_input_grad)
+                    return *(gradient if needed else None for gradient, needed in wanted), None, None, None, None
         wide, positions = sum_dtype(context), context.shape[2]
         grad, value = grad.flatten(2).to(wide), context.to(wide)
         activated = F.gelu(value)

@@ -1,4 +1,4 @@
-"""The Triton kernels of context-to-kernel (C2K): pooling, its gradient, and from the context to the kernels.
+"""The Triton kernels of the pooling of context-to-kernel (C2K) and of its gradient.
 
 Bins are those of torch's adaptive average: bin ``i`` of ``n`` over ``size`` pixels reaches from ``i * size // n`` to
 the ceiling of ``(i + 1) * size / n``. Strips are bins over a map of a single row. Strides come in units of ``VEC`` in
@@ -11,7 +11,7 @@ pixels, which do not lie side by side, and each pixel looks for its row and colu
 import triton
 import triton.language as tl
 
-from mmatconv.ops.triton_functions import gelu, row_step, tile_offset
+from mmatconv.ops.triton_functions import row_step, tile_offset
 
 _MAP = ['units', 'height', 'width', 'channel_blocks', 'column_blocks', 'splits']
 _STRIDES = [f'{tensor}_{axis}' for tensor in 'xy' for axis in 'bchw']
@@ -137,35 +137,3 @@ def spread_kernel(
     pointers = y + tile_offset(sample, columns, channels, y_b, y_c, y_w, VEC, CHANNELS_LAST)
     pointers += row_step(row, 0, y_h, y_w, VEC, CHANNELS_LAST)
     tl.store(pointers, total.to(y.dtype.element_ty), mask=(columns < width) & (channels < count))
-
-
-@triton.jit(do_not_specialize=['rows', 'channels', 'c_b', 'c_c', 'c_n', 'y_b', 'y_c', 'y_n'])
-def generate_kernel(
-    context, weight, bias, difference, y,
-    rows, channels, c_b, c_c, c_n, y_b, y_c, y_n,
-    POSITIONS: tl.constexpr, PADDED: tl.constexpr, BLOCK_R: tl.constexpr,
-    WITH_BIAS: tl.constexpr, SIGMOID: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
-    """``y``: GELU, the product over the positions and differential kernel modulation, a row for each sample's channel.
-
-    The product is far too narrow for matrix units, and stays in ``ACC``.
-    """
-    row = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
-    sample = (row // channels).to(tl.int64)
-    channel = (row % channels).to(tl.int64)
-    position = tl.arange(0, PADDED)
-    inside = position < POSITIONS
-    source = context + sample * c_b + channel * c_c
-    kernels = tl.zeros((BLOCK_R, PADDED), ACC)
-    for i in range(POSITIONS):
-        value = gelu(tl.load(source + i * c_n, mask=row < rows, other=0).to(ACC))
-        factor = tl.load(weight + position * POSITIONS + i, mask=inside, other=0).to(ACC)
-        kernels += value[:, None] * factor[None, :]
-    if WITH_BIAS:
-        kernels += tl.load(bias + position, mask=inside, other=0).to(ACC)[None, :]
-    change = tl.load(difference + channel, mask=row < rows, other=0).to(ACC)
-    if SIGMOID:
-        change = -1.0 / (1.0 + tl.exp(-change))
-    kernels += (change * tl.sum(kernels, 1) / POSITIONS)[:, None]
-    pointers = y + (sample * y_b + channel * y_c)[:, None] + position[None, :] * y_n
-    tl.store(pointers, kernels.to(y.dtype.element_ty), mask=(row < rows)[:, None] & inside[None, :])

@@ -1,25 +1,28 @@
 """Launches of the Triton kernels of context-to-kernel (C2K)."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
-from mmatconv.ops.context_to_kernel.triton_kernels import generate_kernel, pool_kernel, spread_kernel
+from mmatconv.ops.context_to_kernel.generator_kernels import generate_gradients_kernel, generate_kernel
+from mmatconv.ops.context_to_kernel.triton_kernels import pool_kernel, spread_kernel
 from mmatconv.ops.memory_format import empty, nearest_format
 from mmatconv.ops.sum_dtype import sum_dtype
+from mmatconv.ops.triton_plans import PLANS, Layout, Plan, layout
 from mmatconv.ops.triton_tiling import (
     DTYPES,
     THREADS,
     accumulator,
     ceil_div,
     map_arguments,
-    on_device,
     power_of_two,
     readable,
     sum_tiles,
     warp_size,
 )
 
-__all__ = ['DTYPES', 'generate', 'pool', 'spread']
+__all__ = ['DTYPES', 'generate', 'generate_gradients', 'pool', 'spread']
 
 # Elements of a tile that a thread holds: loads of 16 bytes, several of them in flight.
 POOL_ELEMENTS = 16
@@ -29,6 +32,9 @@ PROGRAMS = 2048
 FEWEST_TILES = 4
 # Elements of the tile that generates kernels: rows times positions, which are padded to a power of two.
 GENERATE_TILE = 1024
+# Programs wanted at once for its gradients, and the samples below which one is not worth its partial sums.
+GRADIENTS_PROGRAMS = 512
+FEWEST_SAMPLES = 4
 
 
 def pool(x: Tensor, size: int, grid: bool, sizes: Tensor | None = None) -> Tensor:
@@ -49,26 +55,32 @@ def pool(x: Tensor, size: int, grid: bool, sizes: Tensor | None = None) -> Tenso
     if not pooled.numel():
         return pooled.transpose(1, 2)
     x, rows, columns = _binned(x, size, grid, memory_format, sizes)
-    runs = sizes is not None and not grid
+    plan, splits = _pool(layout(x), rows, columns, sizes is not None, grid, memory_format)
+    partial = pooled
+    if splits > 1:
+        partial = torch.empty((splits, pooled.numel()), dtype=pooled.dtype, device=x.device)
+    plan(x, x if sizes is None else sizes.contiguous(), partial)
+    if splits > 1:
+        sum_tiles(partial, pooled)
+    return pooled.transpose(1, 2)
+
+
+@lru_cache(PLANS)
+def _pool(
+    x: Layout, rows: int, columns: int, with_sizes: bool, grid: bool, memory_format: torch.memory_format
+) -> tuple[Plan, int]:
+    """The launch, and over how many programs the pixels of a bin are split."""
+    runs = with_sizes and not grid
     extent = (1, x.shape[2] * x.shape[3]) if runs else x.shape[2:]
     height, width = (ceil_div(side, bins) + 1 for side, bins in zip(extent, (rows, columns)))
     width = min(width, extent[1])
     blocks, counts, strides, constants = map_arguments(
         (x,), POOL_ELEMENTS, 16 // x.element_size(), memory_format, width
     )
-    programs = x.shape[0] * size * size * blocks[0]
+    programs = x.shape[0] * rows * columns * blocks[0]
     splits = max(1, min(ceil_div(PROGRAMS, programs), height * blocks[1] // FEWEST_TILES))
-    partial = pooled
-    if splits > 1:
-        partial = torch.empty((splits, pooled.numel()), dtype=pooled.dtype, device=x.device)
-    with on_device(x):
-        pool_kernel[(programs * splits,)](
-            x, x if sizes is None else sizes.contiguous(), partial, *counts, blocks[0], splits, *strides,
-            ROW_BINS=rows, COLUMN_BINS=columns, WITH_SIZES=sizes is not None, RUNS=runs, **constants,
-        )  # fmt: skip
-        if splits > 1:
-            sum_tiles(partial, pooled)
-    return pooled.transpose(1, 2)
+    constants |= dict(ROW_BINS=rows, COLUMN_BINS=columns, WITH_SIZES=with_sizes, RUNS=runs)
+    return Plan(pool_kernel, (programs * splits,), (*counts, blocks[0], splits, *strides), **constants), splits
 
 
 def spread(
@@ -99,15 +111,20 @@ def spread(
         return y
     grad = grad.transpose(1, 2).contiguous()
     view, rows, columns = _binned(y, size, grid, memory_format, sizes)
-    runs = sizes is not None and not grid
-    vector = min(SPREAD_ELEMENTS, 16 // y.element_size())
-    blocks, counts, strides, constants = map_arguments((view,), SPREAD_ELEMENTS, vector, memory_format)
-    with on_device(y):
-        spread_kernel[(y.shape[0] * view.shape[2] * blocks[0] * blocks[1],)](
-            grad, grad if sizes is None else sizes.contiguous(), view, *counts, *blocks, *strides,
-            ROW_BINS=rows, COLUMN_BINS=columns, WITH_SIZES=sizes is not None, RUNS=runs, **constants,
-        )  # fmt: skip
+    plan = _spread(layout(view), rows, columns, sizes is not None, grid, memory_format)
+    plan(grad, grad if sizes is None else sizes.contiguous(), view)
     return y
+
+
+@lru_cache(PLANS)
+def _spread(
+    y: Layout, rows: int, columns: int, with_sizes: bool, grid: bool, memory_format: torch.memory_format
+) -> Plan:
+    vector = min(SPREAD_ELEMENTS, 16 // y.element_size())
+    blocks, counts, strides, constants = map_arguments((y,), SPREAD_ELEMENTS, vector, memory_format)
+    constants |= dict(ROW_BINS=rows, COLUMN_BINS=columns, WITH_SIZES=with_sizes, RUNS=with_sizes and not grid)
+    programs = y.shape[0] * y.shape[2] * blocks[0] * blocks[1]
+    return Plan(spread_kernel, (programs,), (*counts, *blocks, *strides), **constants)
 
 
 def generate(
@@ -120,23 +137,87 @@ def generate(
     channels_last: bool,
 ) -> Tensor:
     """Kernels from their context: see ``generate_kernels``, of which these are the arguments."""
-    batch, channels, positions = context.shape
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    y = empty((batch, channels, size, size), context, memory_format)
+    y = empty((*context.shape[:2], size, size), context, memory_format)
     if not y.numel():
         return y
-    padded = max(power_of_two(positions), 16)
-    rows = batch * channels
-    block = max(GENERATE_TILE // padded, 1)
-    strides = (*context.stride(), y.stride(0), y.stride(1), y.stride(3))
-    with on_device(y):
-        generate_kernel[(ceil_div(rows, block),)](
-            context, weight.contiguous(), weight if bias is None else bias.contiguous(), difference.contiguous(), y,
-            rows, channels, *strides,
-            POSITIONS=positions, PADDED=padded, BLOCK_R=block, WITH_BIAS=bias is not None, SIGMOID=sigmoid,
-            ACC=accumulator(context.dtype), num_warps=THREADS // warp_size(y.device),
-        )  # fmt: skip
+    weight = weight.contiguous()
+    plan = _generate(layout(context), layout(y), bias is not None, sigmoid)
+    plan(context, weight, weight if bias is None else bias.contiguous(), difference.contiguous(), y)
     return y
+
+
+@lru_cache(PLANS)
+def _generate(context: Layout, y: Layout, with_bias: bool, sigmoid: bool) -> Plan:
+    constants = _generator_constants(context, with_bias, sigmoid)
+    rows = context.shape[0] * context.shape[1]
+    strides = (*context.strides, y.stride(0), y.stride(1), y.stride(3))
+    grid = (ceil_div(rows, constants['BLOCK_R']),)
+    return Plan(generate_kernel, grid, (rows, context.shape[1], *strides), **constants)
+
+
+def generate_gradients(
+    grad: Tensor, context: Tensor, weight: Tensor, bias: Tensor | None, difference: Tensor, sigmoid: bool
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """Gradients of :func:`generate` to context, weight, bias and difference.
+
+    Args:
+        grad: (B, C, K, K), of the kernels.
+        context: (B, C, K * K).
+        weight: (K * K, K * K).
+        bias: (K * K,) or None.
+        difference: (C,).
+        sigmoid: As for :func:`generate`.
+    """
+    positions = context.shape[2]
+    grad_context = torch.empty_like(context)
+    sums = torch.empty(positions * (positions + 1), dtype=weight.dtype, device=weight.device)
+    grad_weight, grad_bias = sums[: positions * positions].view(weight.shape), sums[positions * positions :]
+    if not context.numel():
+        return grad_context, grad_weight.zero_(), grad_bias.zero_(), torch.zeros_like(difference)
+    if grad.stride(2) != grad.shape[3] * grad.stride(3):
+        grad = grad.contiguous()
+    plan, programs, splits = _gradients(layout(grad), layout(context), layout(grad_context), bias is not None, sigmoid)
+    wide = sum_dtype(context)
+    partial = torch.empty((programs, sums.numel()), dtype=wide, device=context.device)
+    grad_difference = shares = torch.empty(difference.shape, dtype=difference.dtype, device=context.device)
+    if splits > 1:
+        shares = torch.empty((splits, difference.numel()), dtype=wide, device=context.device)
+    weight = weight.contiguous()
+    shift = weight if bias is None else bias.contiguous()
+    plan(grad, context, weight, shift, difference.contiguous(), grad_context, shares, partial)
+    sum_tiles(partial, sums)
+    if splits > 1:
+        sum_tiles(shares, grad_difference)
+    return grad_context, grad_weight, grad_bias, grad_difference
+
+
+@lru_cache(PLANS)
+def _gradients(grad: Layout, context: Layout, y: Layout, with_bias: bool, sigmoid: bool) -> tuple[Plan, int, int]:
+    """The launch, its programs, and over how many of them the samples are split."""
+    batch, channels, _ = context.shape
+    constants = _generator_constants(context, with_bias, sigmoid)
+    blocks = ceil_div(channels, constants['BLOCK_R'])
+    share = max(FEWEST_SAMPLES, ceil_div(batch * blocks, GRADIENTS_PROGRAMS))
+    splits = ceil_div(batch, share)
+    strides = (grad.stride(0), grad.stride(1), grad.stride(3), *context.strides, *y.strides)
+    numbers = (batch, channels, share, *strides)
+    plan = Plan(generate_gradients_kernel, (blocks * splits,), numbers, **constants)
+    return plan, blocks * splits, splits
+
+
+def _generator_constants(context: Layout, with_bias: bool, sigmoid: bool) -> dict:
+    positions = context.shape[2]
+    padded = max(power_of_two(positions), 16)
+    return dict(
+        POSITIONS=positions,
+        PADDED=padded,
+        BLOCK_R=max(GENERATE_TILE // padded, 1),
+        WITH_BIAS=with_bias,
+        SIGMOID=sigmoid,
+        ACC=accumulator(context.dtype),
+        num_warps=THREADS // warp_size(context.device),
+    )
 
 
 def _binned(
