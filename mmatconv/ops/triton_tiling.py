@@ -27,7 +27,8 @@ def sum_tiles(partial: Tensor, total: Tensor) -> None:
 
 @lru_cache(PLANS)
 def _sum_tiles(tiles: int, numel: int) -> Plan:
-    return Plan(sum_tiles_kernel, (ceil_div(numel, 128),), (tiles, numel), BLOCK_T=16, BLOCK_N=128)
+    # Few columns and many tiles for each program: the gradients of a few hundred kernels have hundreds of tiles.
+    return Plan(sum_tiles_kernel, (ceil_div(numel, 32),), (tiles, numel), BLOCK_T=64, BLOCK_N=32)
 
 
 def map_arguments(

@@ -110,7 +110,7 @@ def test_is_a_sound_operator(memory_format):
 @pytest.mark.parametrize('function', [convolve, Convolve.apply, dynamic_depthwise_conv2d])
 def test_gradients_of_gradients(function):
     x, kernel = make(2, 3, 4, channels=2, dtype=torch.float64)
-    assert torch.autograd.gradgradcheck(lambda *args: function(*args, 'grouped'), (x, kernel))
+    assert torch.autograd.gradgradcheck(lambda *args: function(*args, 'grouped', None), (x, kernel))
 
 
 def test_meta_tensors_have_shapes():

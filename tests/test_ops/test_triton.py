@@ -26,10 +26,10 @@ def make(shape, size, device, dtype=torch.float32, memory_format=torch.contiguou
     return x.contiguous(memory_format=memory_format), kernel, grad.contiguous(memory_format=memory_format)
 
 
-def run(x, kernel, grad, wanted=(True, True)):
-    """Output and gradients through the Triton path; None for an argument whose gradient is not wanted."""
+def run(x, kernel, grad, wanted=(True, True), path='triton', sizes=None):
+    """Output and gradients; None for an argument whose gradient is not wanted."""
     x, kernel = (t.detach().requires_grad_(want) for t, want in zip((x, kernel), wanted))
-    output = dynamic_depthwise_conv2d(x, kernel, path='triton')
+    output = dynamic_depthwise_conv2d(x, kernel, path, sizes)
     gradients = iter(torch.autograd.grad(output, [t for t in (x, kernel) if t.requires_grad], grad))
     return output, *(next(gradients) if want else None for want in wanted)
 
@@ -85,10 +85,56 @@ def test_partial_sums_over_any_number_of_rows(
 ):
     from mmatconv.ops.dynamic_conv import triton_launch as triton
 
-    # 3 groups of rows: all in one program, in two that reach over the end of the map, and one each.
-    monkeypatch.setattr(triton, 'PROGRAMS', programs)
-    case = make((1, 1, 10, 3), 3, device, memory_format=memory_format)
+    # All rows in one program, in two, of which the last ends with the map, and in strips as short as they get.
+    monkeypatch.setattr(triton, 'PROGRAMS', dict.fromkeys((False, True), programs))
+    triton._plan.cache_clear()
+    case = make((1, 1, 13, 3), 3, device, memory_format=memory_format)
     assert_exact(run(*case), exact(*case), UNITS[torch.float32])
+    triton._plan.cache_clear()
+
+
+@pytest.mark.parametrize('memory_format', FORMATS)
+@pytest.mark.parametrize(
+    ('shape', 'dtype'),
+    # Loads of 16, 8, 4 and 2 bytes, by what divides W (contiguous) and C (channels_last).
+    [((1, 8, 4, 16), torch.bfloat16), ((1, 4, 4, 12), torch.float16), ((1, 2, 4, 10), torch.float32)],
+)
+def test_loads_of_every_width(shape, dtype, memory_format, device, poisoned, exact, assert_exact):
+    case = make(shape, 3, device, dtype, memory_format)
+    assert_exact(run(*case), exact(*case), UNITS[dtype])
+
+
+@pytest.mark.parametrize('memory_format', FORMATS)
+@pytest.mark.parametrize('size', [1, 3, 5])
+def test_padding_is_zero_whatever_it_holds(size, memory_format, device, poisoned, exact, assert_exact):
+    # Widths that end within a load, a whole map, and valid rows that end in the first of two strips.
+    sizes = [(9, 5), (9, 16), (4, 11)]
+    x, kernel, grad = make((3, 2, 9, 16), size, device, memory_format=memory_format)
+    inside = torch.zeros(3, 1, 9, 16, dtype=torch.bool, device=device)
+    for sample, (height, width) in enumerate(sizes):
+        inside[sample, :, :height, :width] = True
+    expected = exact(torch.where(inside, x, 0), kernel, grad)
+    sizes = torch.tensor(sizes, dtype=torch.int32, device=device)
+    x = torch.where(inside, x, float('nan')).contiguous(memory_format=memory_format)
+    for path in ('triton', 'grouped', 'reference'):
+        results = run(x, kernel, grad, path=path, sizes=sizes)
+        assert_exact(results, (expected[0], torch.where(inside.cpu(), expected[1], 0), expected[2]), UNITS[x.dtype])
+        for wanted in ((True, False), (False, True)) if path == 'triton' and size == 3 else ():
+            for both, one in zip(results, run(x, kernel, grad, wanted, path, sizes)):
+                assert one is None or torch.equal(both, one)
+
+
+def test_second_derivatives_with_padding(device):
+    x, kernel, grad = make((2, 1, 3, 4), 3, device, torch.float64)
+    sizes = torch.tensor([(3, 2), (2, 4)], dtype=torch.int32, device=device)
+    results = []
+    for path in ('triton', 'grouped', 'reference'):
+        arguments = [t.detach().clone().requires_grad_() for t in (x, kernel, grad)]
+        output = dynamic_depthwise_conv2d(*arguments[:2], path, sizes)
+        first = torch.autograd.grad(output, arguments[:2], arguments[2], create_graph=True)
+        results.append(torch.autograd.grad(sum(t.square().sum() for t in first), arguments))
+    torch.testing.assert_close(results[0], results[2])
+    torch.testing.assert_close(results[1], results[2])
 
 
 @pytest.mark.parametrize('wanted', [(True, False), (False, True)])
@@ -122,8 +168,9 @@ def test_is_a_sound_operator(device):
     # What depends on the memory format alone is the same for all paths: test_custom_operator.py.
     x, kernel, grad = make((1, 3, 3, 5), 3, device, memory_format=torch.channels_last)
     ops = torch.ops.mmatconv
-    opcheck(ops.dynamic_depthwise_conv2d, (x.requires_grad_(), kernel.requires_grad_(), 'triton'))
-    opcheck(ops.dynamic_depthwise_conv2d_backward, (grad, x.detach(), kernel.detach(), True, True, 'triton'))
+    sizes = torch.tensor([(2, 4)], dtype=torch.int32, device=device)
+    opcheck(ops.dynamic_depthwise_conv2d, (x.requires_grad_(), kernel.requires_grad_(), 'triton', sizes))
+    opcheck(ops.dynamic_depthwise_conv2d_backward, (grad, x.detach(), kernel.detach(), True, True, 'triton', sizes))
 
 
 @pytest.mark.parametrize('channels_last', [False, True])
@@ -140,3 +187,19 @@ def test_tiles_fit_the_map_and_the_threads(channels_last, device):
     assert tile(200, 288, 512, True) == (16, 32)
     assert tile(200, 288, 512, False) == (128, 4)
     assert tile(7, 512, 512, True) == (8, 64)
+
+
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_lanes_fit_the_map_and_the_threads(channels_last, device):
+    from mmatconv.ops.dynamic_conv.triton_launch import lanes
+
+    for columns in (1, 4, 7, 25, 42, 168):
+        for channels in (1, 3, 8, 36, 64):
+            along = lanes(columns, channels, channels_last)
+            assert all(n & (n - 1) == 0 for n in along)
+            assert along[0] * along[1] <= 128
+            assert along[0] < 2 * columns
+            assert along[1] < 2 * channels
+    # 84 columns of 8 channels, 36 lanes of 8 channels: no more lanes are idle than must.
+    assert lanes(42, 36, True) == (16, 8)
+    assert lanes(11, 288, False) == (4, 32)

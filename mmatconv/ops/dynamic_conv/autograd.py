@@ -9,26 +9,27 @@ import torch
 from torch import Tensor
 
 from mmatconv.ops.dynamic_conv.grouped import grouped, grouped_backward
+from mmatconv.ops.dynamic_conv.padding import zero_padding
 from mmatconv.ops.paths import TritonLaunches
 
 
 class Convolve(torch.autograd.Function):
-    """(B, C, H, W), (B, C, K, K) and a path that ``paths.choose`` returned -> (B, C, H, W)."""
+    """(B, C, H, W), (B, C, K, K), a path that ``paths.choose`` returned, sizes (B, 2) or None -> (B, C, H, W)."""
 
     @staticmethod
-    def forward(input: Tensor, kernel: Tensor, path: str) -> Tensor:
+    def forward(input: Tensor, kernel: Tensor, path: str, sizes: Tensor | None) -> Tensor:
         with TritonLaunches('dynamic_conv', input, path, kernel.shape[-1]) as launches:
             if launches is not None:
-                return launches.convolve(input, kernel)
-        return grouped(input, kernel)
+                return launches.convolve(input, kernel, sizes=sizes)
+        return grouped(zero_padding(input, sizes), kernel)
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-        ctx.path = inputs[2]
+        input, kernel, ctx.path, sizes = inputs
+        ctx.save_for_backward(input, kernel, sizes)
 
     @staticmethod
-    def backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         return convolve_backward(ctx, grad_output, Gradients.apply)
 
 
@@ -37,46 +38,52 @@ class Gradients(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        grad_output: Tensor, input: Tensor, kernel: Tensor, with_input: bool, with_kernel: bool, path: str
+        grad_output: Tensor,
+        input: Tensor,
+        kernel: Tensor,
+        with_input: bool,
+        with_kernel: bool,
+        path: str,
+        sizes: Tensor | None,
     ) -> tuple[Tensor | None, Tensor | None]:
-        arguments = grad_output, input, kernel, with_input, with_kernel
         with TritonLaunches('dynamic_conv', input, path, kernel.shape[-1]) as launches:
             if launches is not None:
-                return launches.gradients(*arguments)
-        return grouped_backward(*arguments)
+                return launches.gradients(grad_output, input, kernel, with_input, with_kernel, sizes)
+        input = zero_padding(input, sizes)
+        grad_input, grad_kernel = grouped_backward(grad_output, input, kernel, with_input, with_kernel)
+        return zero_padding(grad_input, sizes) if with_input else None, grad_kernel
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: tuple) -> None:
-        ctx.save_for_backward(*inputs[:3])
-        ctx.wanted = inputs[3:5]
-        ctx.path = inputs[5]
+        *tensors, with_input, with_kernel, ctx.path, sizes = inputs
+        ctx.save_for_backward(*tensors, sizes)
+        ctx.wanted = with_input, with_kernel
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         return gradients_backward(ctx, *grads, Convolve.apply, Gradients.apply)
 
 
-def convolve_backward(
-    ctx, grad_output: Tensor, gradients: Callable[..., tuple]
-) -> tuple[Tensor | None, Tensor | None, None]:
+def convolve_backward(ctx, grad_output: Tensor, gradients: Callable[..., tuple]) -> tuple[Tensor | None, ...]:
     """The backward pass of ``Convolve``; ``gradients`` is ``Gradients.apply`` or the custom operator."""
     with_input, with_kernel = ctx.needs_input_grad[:2]
-    grad_input, grad_kernel = gradients(grad_output, *ctx.saved_tensors, with_input, with_kernel, ctx.path)
-    return grad_input if with_input else None, grad_kernel if with_kernel else None, None
+    input, kernel, sizes = ctx.saved_tensors
+    grad_input, grad_kernel = gradients(grad_output, input, kernel, with_input, with_kernel, ctx.path, sizes)
+    return grad_input if with_input else None, grad_kernel if with_kernel else None, None, None
 
 
 def gradients_backward(
     ctx, grad_of_input: Tensor, grad_of_kernel: Tensor, convolve: Callable[..., Tensor], gradients: Callable[..., tuple]
 ) -> tuple[Tensor | None, ...]:
     """The backward pass of ``Gradients``, which are bilinear: all of it comes from <grad_output, convolve(...)>."""
-    grad_output, input, kernel = ctx.saved_tensors
+    grad_output, input, kernel, sizes = ctx.saved_tensors
     with_input, with_kernel = ctx.wanted
     for_output = for_input = for_kernel = None
     if with_input:
-        for_output = convolve(grad_of_input, kernel, ctx.path)
-        for_kernel = gradients(grad_output, grad_of_input, kernel, False, True, ctx.path)[1]
+        for_output = convolve(grad_of_input, kernel, ctx.path, sizes)
+        for_kernel = gradients(grad_output, grad_of_input, kernel, False, True, ctx.path, sizes)[1]
     if with_kernel:
-        through_kernel = convolve(input, grad_of_kernel, ctx.path)
+        through_kernel = convolve(input, grad_of_kernel, ctx.path, sizes)
         for_output = through_kernel if for_output is None else for_output + through_kernel
-        for_input = gradients(grad_output, input, grad_of_kernel, True, False, ctx.path)[0]
-    return for_output, for_input, for_kernel, None, None, None
+        for_input = gradients(grad_output, input, grad_of_kernel, True, False, ctx.path, sizes)[0]
+    return for_output, for_input, for_kernel, None, None, None, None

@@ -18,24 +18,36 @@ convolve = Convolve.apply
 if HAS_CUSTOM_OPERATORS:
 
     @torch.library.custom_op('mmatconv::dynamic_depthwise_conv2d', mutates_args=())
-    def convolve(input: Tensor, kernel: Tensor, path: str) -> Tensor:
-        return Convolve.forward(input, kernel, choose(input, path))
+    def convolve(input: Tensor, kernel: Tensor, path: str, sizes: Tensor | None = None) -> Tensor:
+        return Convolve.forward(input, kernel, choose(input, path), sizes)
 
     @convolve.register_fake
-    def _(input: Tensor, kernel: Tensor, path: str) -> Tensor:
+    def _(input: Tensor, kernel: Tensor, path: str, sizes: Tensor | None = None) -> Tensor:
         return empty(input.shape, input, nearest_format(input))
 
     @torch.library.custom_op('mmatconv::dynamic_depthwise_conv2d_backward', mutates_args=())
     def gradients(
-        grad_output: Tensor, input: Tensor, kernel: Tensor, with_input: bool, with_kernel: bool, path: str
+        grad_output: Tensor,
+        input: Tensor,
+        kernel: Tensor,
+        with_input: bool,
+        with_kernel: bool,
+        path: str,
+        sizes: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        grads = Gradients.forward(grad_output, input, kernel, with_input, with_kernel, choose(input, path))
+        grads = Gradients.forward(grad_output, input, kernel, with_input, with_kernel, choose(input, path), sizes)
         # An operator cannot return None: a tensor without elements stands for it.
         return tuple(input.new_empty(0) if grad is None else grad for grad in grads)
 
     @gradients.register_fake
     def _(
-        grad_output: Tensor, input: Tensor, kernel: Tensor, with_input: bool, with_kernel: bool, path: str
+        grad_output: Tensor,
+        input: Tensor,
+        kernel: Tensor,
+        with_input: bool,
+        with_kernel: bool,
+        path: str,
+        sizes: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         memory_format = nearest_format(input)
         return (

@@ -7,13 +7,16 @@ from mmatconv.ops.autocast import autocast_dtype
 from mmatconv.ops.dynamic_conv.autograd import Convolve
 from mmatconv.ops.dynamic_conv.custom_operator import convolve
 from mmatconv.ops.dynamic_conv.grouped import grouped, grouped_in_one_call
+from mmatconv.ops.dynamic_conv.padding import zero_padding
 from mmatconv.ops.dynamic_conv.reference import reference
 from mmatconv.ops.paths import choose, takes_triton
 from mmatconv.ops.tracing import is_compiling, is_observed, opaque_before_custom_operators
 
 
 @opaque_before_custom_operators
-def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = None) -> Tensor:
+def dynamic_depthwise_conv2d(
+    input: Tensor, kernel: Tensor, path: str | None = None, sizes: Tensor | None = None
+) -> Tensor:
     """Convolve every channel of every sample with a kernel of its own (equation 11 of arXiv 2510.20092).
 
     ``output[b, c, i, j] = sum over u, v of kernel[b, c, u, v] * input[b, c, i + u - K // 2, j + v - K // 2]``
@@ -33,6 +36,8 @@ def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = N
             - 'grouped': torch's own depthwise convolution;
             - 'triton': the Triton kernels or an error;
             - 'reference': the definition in plain tensor operations.
+        sizes: (B, 2), int32, on the device of ``input``: height and width of each map without its padding. From there
+            on the input counts as zero, whatever it holds, and its gradient is zero. Default: None, no padding.
 
     Returns:
         (B, C, H, W), dtype of ``input``, dense in the memory format nearest to it.
@@ -41,7 +46,7 @@ def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = N
         ValueError: A shape, dtype or device that does not fit; the message names what was given.
         UserError: An unknown path, or 'triton' where it cannot run.
     """
-    _check(input, kernel)
+    _check(input, kernel, sizes)
     path = choose(input, path)
     cast_to = autocast_dtype(input.device.type)
     if cast_to is not None and torch.float64 not in (input.dtype, kernel.dtype):
@@ -50,10 +55,12 @@ def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = N
         raise ValueError(
             f'input is {input.dtype} and kernel is {kernel.dtype}; convert one with .to(), or run under autocast.'
         )
+    if not takes_triton(path):
+        input, sizes = zero_padding(input, sizes), None
     if path == 'reference':
         return reference(input, kernel)
     if is_compiling() or (takes_triton(path) and is_observed()):
-        return convolve(input, kernel, path)
+        return convolve(input, kernel, path, sizes)
     if path == 'grouped' and not input.is_cuda:
         # torch's own operations do, unless its gradients are slower than ours.
         if not (torch.is_grad_enabled() and (input.requires_grad or kernel.requires_grad)):
@@ -61,10 +68,10 @@ def dynamic_depthwise_conv2d(input: Tensor, kernel: Tensor, path: str | None = N
         output = grouped_in_one_call(input, kernel)
         if output is not None:
             return output
-    return Convolve.apply(input, kernel, path)
+    return Convolve.apply(input, kernel, path, sizes)
 
 
-def _check(input: Tensor, kernel: Tensor) -> None:
+def _check(input: Tensor, kernel: Tensor, sizes: Tensor | None) -> None:
     if input.dim() != 4 or kernel.dim() != 4:
         raise ValueError(
             'dynamic_depthwise_conv2d expects input (B, C, H, W) and kernel (B, C, K, K), '
@@ -84,3 +91,10 @@ def _check(input: Tensor, kernel: Tensor) -> None:
         raise ValueError(f'input and kernel must be floating point, but are {input.dtype} and {kernel.dtype}.')
     if input.device != kernel.device:
         raise ValueError(f'input is on {input.device} and kernel on {kernel.device}; move both to one device.')
+    if sizes is None:
+        return
+    if sizes.shape != (input.shape[0], 2) or sizes.dtype != torch.int32 or sizes.device != input.device:
+        raise ValueError(
+            f'sizes must be int32 and (B, 2) on {input.device}, '
+            f'but is {sizes.dtype} and {tuple(sizes.shape)} on {sizes.device}.'
+        )
