@@ -100,7 +100,8 @@ def residual_norm_gradients_kernel(
             if WITH_FACTOR:
                 added *= tl.load(factor + row // pixels, mask=row < rows, other=0).to(ACC)[:, None]
             for_gamma += total * added
-        tl.store(grad_before + place, total.to(grad_before.dtype.element_ty), mask=inside)
+        if WITH_NORM:  # else it is the stream's
+            tl.store(grad_before + place, total.to(grad_before.dtype.element_ty), mask=inside)
         if WITH_BRANCH:
             tl.store(grad_branch + place, (total * scale).to(grad_branch.dtype.element_ty), mask=inside)
     sums = partial + tl.program_id(0).to(tl.int64) * 3 * C + column

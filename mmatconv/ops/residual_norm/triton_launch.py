@@ -121,12 +121,12 @@ def gradients(
     """
     normed = grad_normalised is not None
     some = x if normed else grad_stream
-    grad_x = torch.empty_like(some, memory_format=torch.channels_last)
+    grad_x = torch.empty_like(some, memory_format=torch.channels_last) if normed else _dense(grad_stream)
     scaled = gamma is not None or factor is not None
     separate = branch_dtype is not None and (scaled or branch_dtype != grad_x.dtype)
     grad_branch = torch.empty_like(grad_x, dtype=branch_dtype) if separate else grad_x
     plan, partial = None, some
-    if some.numel():
+    if some.numel() and (normed or separate):
         flags = grad_stream is not None, separate, gamma is not None, factor is not None, normed, weight is not None
         plan = _gradients_plan(some.shape, some.dtype, some.device, *flags)
     if normed or gamma is not None:
