@@ -12,6 +12,12 @@ if not torch.cuda.is_available() and os.environ.get('TRITON_INTERPRET') != '1':
     collect_ignore = ['test_triton.py', *(f'test_triton_{kind}.py' for kind in kinds)]
 
 
+@pytest.fixture(autouse=True)
+def without_tf32(monkeypatch):
+    """A GPU compares float32 with float64: TF32 has 10 bits."""
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+
+
 @pytest.fixture
 def device():
     """Where the Triton kernels run: the GPU where there is one, else the CPU, interpreted."""

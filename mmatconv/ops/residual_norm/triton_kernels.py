@@ -104,9 +104,9 @@ def residual_norm_gradients_kernel(
             tl.store(grad_before + place, total.to(grad_before.dtype.element_ty), mask=inside)
         if WITH_BRANCH:
             tl.store(grad_branch + place, (total * scale).to(grad_branch.dtype.element_ty), mask=inside)
-    sums = partial + tl.program_id(0).to(tl.int64) * 3 * C + column
+    place = tl.program_id(0).to(tl.int64) * 3 * C + column
     if WITH_GAMMA:
-        tl.store(sums, tl.sum(for_gamma, 0), mask=column < C)
+        tl.store(partial + place, tl.sum(for_gamma, 0), mask=column < C)
     if WITH_NORM:
-        tl.store(sums + C, tl.sum(for_gain, 0), mask=column < C)
-        tl.store(sums + 2 * C, tl.sum(for_shift, 0), mask=column < C)
+        tl.store(partial + place + C, tl.sum(for_gain, 0), mask=column < C)
+        tl.store(partial + place + 2 * C, tl.sum(for_shift, 0), mask=column < C)

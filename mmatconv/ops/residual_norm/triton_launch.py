@@ -60,7 +60,7 @@ def add_and_normalise(
     if x.numel():
         given = _dense(branch), gamma, factor, weight, bias
         plan = _plan(x.shape, x.dtype, x.device, *(t is not None for t in given), eps)
-        plan(*(x if t is None else t for t in (x, *given, stream, normalised, mean, rstd)))
+        plan(x, *given, stream, normalised, mean, rstd)
     return stream, normalised, mean, rstd
 
 
@@ -125,7 +125,7 @@ def gradients(
     scaled = gamma is not None or factor is not None
     separate = branch_dtype is not None and (scaled or branch_dtype != grad_x.dtype)
     grad_branch = torch.empty_like(grad_x, dtype=branch_dtype) if separate else grad_x
-    plan, partial = None, some
+    plan = partial = None
     if some.numel() and (normed or separate):
         flags = grad_stream is not None, separate, gamma is not None, factor is not None, normed, weight is not None
         plan = _gradients_plan(some.shape, some.dtype, some.device, *flags)
@@ -133,9 +133,8 @@ def gradients(
         programs = 0 if plan is None else plan.grid[0]
         partial = torch.empty((programs, 3, some.shape[1]), dtype=sum_dtype(some), device=some.device)
     if plan is not None:
-        given = _dense(x if normed else None), _dense(branch), gamma, factor, weight, mean, rstd
-        given = *given, _dense(grad_stream), _dense(grad_normalised), grad_x, grad_branch, partial
-        plan(*(some if t is None else t for t in given))
+        given = _dense(x) if normed else grad_x, _dense(branch), gamma, factor, weight, mean, rstd
+        plan(*given, _dense(grad_stream), _dense(grad_normalised), grad_x, grad_branch, partial)
     grad_gamma = grad_weight = grad_bias = None
     if normed or gamma is not None:
         grad_gamma, grad_weight, grad_bias = partial.sum(0)
