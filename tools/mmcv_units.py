@@ -16,20 +16,47 @@ CUDA_UNITS = 8
 # The files of one group define the same templates or macros with different contents: at most one of them in each unit.
 CLASHING = [
     {'cpu/bezier_align.cpp', 'cpu/roi_align.cpp', 'cpu/roi_align_rotated.cpp', 'cpu/rotated_feature_align.cpp'},
+    # A type `Point` or a function `divideUP` of its own.
+    {
+        'cuda/box_iou_quadri_cuda.cu',
+        'cuda/box_iou_rotated_cuda.cu',
+        'cuda/carafe_cuda.cu',
+        'cuda/convex_iou.cu',
+        'cuda/iou3d_cuda.cu',
+        'cuda/min_area_polygons.cu',
+        'cuda/nms_quadri_cuda.cu',
+        'cuda/nms_rotated_cuda.cu',
+    },
+    # `threadsPerBlock`; iou3d_cuda.cu includes nms_cuda's header.
+    {
+        'cuda/iou3d_cuda.cu',
+        'cuda/line_nms_cuda.cu',
+        'cuda/nms_cuda.cu',
+        'cuda/nms_quadri_cuda.cu',
+        'cuda/nms_rotated_cuda.cu',
+    },
+    # `Loc2Index`
+    {'cuda/carafe_cuda.cu', 'cuda/carafe_naive_cuda.cu'},
+    # `lidar_to_local_coords`
+    {'cuda/points_in_boxes_cuda.cu', 'cuda/roiaware_pool3d_cuda.cu', 'cuda/roipoint_pool3d_cuda.cu'},
 ]
-# These define macros named `min` and `max`: nothing may follow them in a unit.
-LAST = {'cpu/psamask.cpp'}
+# Nothing may follow these in a unit: psamask.cpp defines macros named `min` and `max`, and fused_spconv_ops_cuda.cu
+# uses templates that sparse_reordering.cu specialises.
+LAST = {'cpu/psamask.cpp', 'cuda/fused_spconv_ops_cuda.cu'}
 # The bindings take three times as long as other files of their size.
 WEIGHT = {'pybind.cpp': 3}
 
 
 def divide(sizes: dict[str, int], count: int) -> list[list[str]]:
-    """Divides files into `count` lists that take similarly long to compile and keep clashing files apart."""
+    """Divides files into `count` lists, or a few more, that take similarly long and keep clashing files apart."""
     costs = {name: size * WEIGHT.get(name, 1) for name, size in sizes.items()}
     units: list[list[str]] = [[] for _ in range(count)]
     for name in sorted(costs, key=lambda name: (-costs[name], name)):
         rivals = set().union(*(group for group in CLASHING if name in group))
         allowed = [unit for unit in units if rivals.isdisjoint(unit)]
+        if not allowed:
+            units.append([])
+            allowed = units[-1:]
         min(allowed, key=lambda unit: sum(costs[member] for member in unit)).append(name)
     return [sorted(unit, key=lambda name: (name in LAST, name)) for unit in units if unit]
 

@@ -1,5 +1,6 @@
 """tools/mmcv_units.py: every source in one unit, those that cannot share one apart, nothing left for setup.py."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -22,6 +23,13 @@ def csrc(tmp_path):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text('/' * number * 10)
     return folder
+
+
+def clashing():
+    spec = importlib.util.spec_from_file_location('mmcv_units', TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool.CLASHING
 
 
 def gather(csrc, *options):
@@ -53,6 +61,17 @@ def test_clashing_sources_are_apart_and_macros_come_last(csrc):
         cpu = [file.stem for file in files if file.parent.name.endswith('cpu')]
         assert len(set(cpu) & set(APART)) == 1
         assert 'psamask' not in cpu or files[-1].stem == 'psamask'
+
+
+def test_clashing_cuda_sources_are_apart(csrc):
+    groups = [{Path(name).name for name in group} for group in clashing() if any(name[:5] == 'cuda/' for name in group)]
+    assert len(groups) > 3
+    for name in set().union(*groups):
+        (csrc / 'cuda' / name).write_text('/' * 700)
+    units = {name: files for name, files in gather(csrc, '--cuda').items() if name.startswith('cuda/')}
+    assert 8 <= len(units) <= 10
+    for files in units.values():
+        assert all(len(group & {file.name for file in files}) <= 1 for group in groups)
 
 
 def test_cuda_sources_are_gathered_on_demand(csrc):
