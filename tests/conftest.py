@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 # Threads that wait must not keep the cores busy that other processes of the same test need.
@@ -15,6 +16,15 @@ os.environ['PYTHONPATH'] = os.pathsep.join([str(ROOT), *filter(None, [os.environ
 @pytest.fixture(autouse=True)
 def in_project_root(monkeypatch):
     monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(params=['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu'])
+def device(request):
+    """The CPU, and the GPU where torch sees one; float32 is float32 on both."""
+    from mmatconv.analysis.benchmark.agreement import without_tf32
+
+    with without_tf32():
+        yield request.param
 
 
 @pytest.fixture

@@ -56,7 +56,12 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='session')
 def environment(shapes: Path) -> dict[str, str]:
-    """No GPU, and the variables of a run in a fresh shell."""
+    """The variables of a run in a fresh shell, and no GPU.
+
+    These tests are about what the tools do with configs, files, signals and processes. Several run at once, some start
+    two processes, which want a GPU each, and some compare runs bit by bit. tools/gpu_check.py runs training and
+    evaluation on a GPU.
+    """
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(('SLURM_', 'MASTER_', 'MMATCONV_'))
     }
