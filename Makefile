@@ -4,6 +4,7 @@
 # make soak         the tests that take minutes each
 # make setup        set up .venv only
 # make test-upstream   set up .venv-upstream (original OpenMMLab packages, torch 2.1) and run the core of the suite in it
+# make gpu-kit     what a machine with a GPU and without a network needs to run tools/gpu_check.py, in build/gpu-kit
 # PYTHON=/your/python uses that interpreter as it is and installs nothing.
 
 SHELL := /bin/bash
@@ -20,7 +21,7 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 CORE := tests/test_ops tests/test_layers tests/test_backbones tests/test_configs.py tests/test_imagenet_configs.py \
 	tests/test_checkpoint.py tests/test_tools/test_train_test.py
 
-.PHONY: help setup quickstart lint test soak test-upstream
+.PHONY: help setup quickstart lint test soak test-upstream gpu-kit
 
 help:
 	@sed -n 's/^# make/make/p; s/^# PYTHON/PYTHON/p' Makefile
@@ -46,3 +47,6 @@ test-upstream:
 	@bash tools/setup_env.sh upstream
 	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest -n $(WORKERS) --dist worksteal \
 		-m 'not newer_torch' $(CORE)
+
+gpu-kit: setup
+	@bash tools/gpu_kit.sh
