@@ -60,18 +60,18 @@ class ConvGLU(nn.Module):
 
     def _mix(self, pixels: Tensor, padding_mask: PaddingMask | None, normalised: bool, path: str) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        # Two products instead of one and a split: halves of a channels_last map would be copied.
-        (gate_weight, value_weight), (gate_bias, value_bias) = self.fc1.matrix.chunk(2), self.fc1.bias.chunk(2)
-        gate = linear(pixels, gate_weight, gate_bias)
-        value = linear(pixels, value_weight, value_bias)
         scale, eps = None, self.norm_layer.eps if normalised else None
         if takes_triton(path) and not is_traced() and is_plain(self.dwconv, nn.Conv2d):
+            both = linear(pixels, self.fc1.matrix, self.fc1.bias)
             sizes = None if padding_mask is None else padding_mask.sizes
-            product, scale = conv_gelu_mul(gate, value, self.dwconv.weight, self.dwconv.bias, eps, path, sizes)
+            product, scale = conv_gelu_mul(both, self.dwconv.weight, self.dwconv.bias, eps, path, sizes)
         else:
-            gate = gate.permute(0, 3, 1, 2)
+            # Two products instead of one and a split: halves of a channels_last map would be copied.
+            (gate_weight, value_weight), (gate_bias, value_bias) = self.fc1.matrix.chunk(2), self.fc1.bias.chunk(2)
+            gate = linear(pixels, gate_weight, gate_bias).permute(0, 3, 1, 2)
             if padding_mask is not None:
                 gate = padding_mask.zero_padding(gate, inplace=True)
+            value = linear(pixels, value_weight, value_bias)
             product = gelu_mul(self.dwconv(gate).permute(0, 2, 3, 1), value, path)
         if not normalised:
             return linear(product, self.fc2.matrix, self.fc2.bias)

@@ -14,8 +14,7 @@ from mmatconv.ops.tracing import is_observed
 
 
 def conv_gelu_mul(
-    gate: Tensor,
-    value: Tensor,
+    both: Tensor,
     weight: Tensor,
     bias: Tensor,
     eps: float | None,
@@ -28,8 +27,8 @@ def conv_gelu_mul(
     are of the product before it is rounded. Weight and bias may be of a wider dtype than the maps.
 
     Args:
-        gate: (B, H, W, D), any strides; read where it lies if its pixels are evenly spaced.
-        value: The same shape and dtype.
+        both: (B, H, W, 2 * D), gate and value; copied unless channels are adjacent and pixels evenly spaced in memory.
+            One map, so that one product makes it and takes its gradient.
         weight: (E, 1, 3, 3). Channels from E to D of gate and value are padding, must be zero, and stay so.
         bias: (E,).
         eps: Added to the mean square over the E channels; None for no scale.
@@ -45,14 +44,15 @@ def conv_gelu_mul(
         UserError: Path 'triton' where it cannot run.
     """
     if is_observed():
-        return _plain(gate, value, weight, bias, sizes, eps)
-    return _ConvGeluMul.apply(gate, value, weight, bias, sizes, eps, path)
+        return _plain(both, weight, bias, sizes, eps)
+    return _ConvGeluMul.apply(both, weight, bias, sizes, eps, path)
 
 
 def _plain(
-    gate: Tensor, value: Tensor, weight: Tensor, bias: Tensor, sizes: Tensor | None, eps: float | None
+    both: Tensor, weight: Tensor, bias: Tensor, sizes: Tensor | None, eps: float | None
 ) -> tuple[Tensor, Tensor | None]:
     hidden = weight.shape[0]
+    gate, value = both.chunk(2, dim=-1)
     pad = gate.shape[-1] - hidden
     if sizes is not None:
         rows, columns = (torch.arange(side, device=gate.device) for side in gate.shape[1:3])
@@ -68,18 +68,17 @@ def _plain(
 class _ConvGeluMul(torch.autograd.Function):
     @staticmethod
     def forward(
-        gate: Tensor,
-        value: Tensor,
+        both: Tensor,
         weight: Tensor,
         bias: Tensor,
         sizes: Tensor | None,
         eps: float | None,
         path: str,
     ) -> tuple[Tensor, Tensor | None]:
-        with TritonLaunches('glu', gate, path, 'conv') as launches:
+        with TritonLaunches('glu', both, path, 'conv') as launches:
             if launches is not None:
-                return launches.conv_gate(gate, value, weight, bias, sizes, eps)
-        return _plain(gate, value, weight, bias, sizes, eps)
+                return launches.conv_gate(both, weight, bias, sizes, eps)
+        return _plain(both, weight, bias, sizes, eps)
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: tuple) -> None:
@@ -101,4 +100,4 @@ class _ConvGeluMul(torch.autograd.Function):
             return _plain(*inputs, sizes, ctx.eps)[: 1 + with_scale]
 
         grads = (grad, grad_scale)[: 1 + with_scale]
-        return *differentiable_gradients(plain, inputs, ctx.needs_input_grad[:4], grads), None, None, None
+        return *differentiable_gradients(plain, inputs, ctx.needs_input_grad[:3], grads), None, None, None

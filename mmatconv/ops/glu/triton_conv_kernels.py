@@ -1,6 +1,7 @@
 """The Triton kernels of a gated linear unit whose gate is a 3x3 depthwise convolution, and their gradients.
 
-Maps are (B, H, W, D), dense but for the stride from pixel to pixel. A program owns ``BLOCK_W`` columns and ``BLOCK_C``
+Maps are (B, H, W, D), dense but for the stride from pixel to pixel: gate ``g`` and value ``x`` are halves of one map,
+and so are their gradients. A program owns ``BLOCK_W`` columns and ``BLOCK_C``
 channels of a strip of rows and walks down it: each row that it reads goes to the sums of the three rows of results that
 it touches, and the next row is on its way before a result is stored. Channels from ``hidden`` on are padding: their
 weights count as zero.
@@ -91,10 +92,10 @@ def _add(total, row, weights, u: tl.constexpr, FLIP: tl.constexpr):
     return total
 
 
-@triton.jit(do_not_specialize=[*_SIZES, 'g_w', 'x_w'])
+@triton.jit(do_not_specialize=[*_SIZES, 'g_w'])
 def conv_gate_kernel(
     g, x, weight, bias, sizes, y, squares,
-    units, hidden, height, width, channel_blocks, column_blocks, strips, rows, g_w, x_w,
+    units, hidden, height, width, channel_blocks, column_blocks, strips, rows, g_w,
     BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr, VEC: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """``y = gelu(convolution of g) * x``, its squares summed to ``squares`` (channel blocks, B, H, W) unless None."""
@@ -108,10 +109,9 @@ def conv_gate_kernel(
     biases = tl.load(bias + channels, mask=channels < hidden, other=0).to(ACC)
     pixels = (sample * height + first) * width + columns
     g_step = g_w.to(tl.int64) * VEC
-    x_step = x_w.to(tl.int64) * VEC
     y_step = units.to(tl.int64) * VEC
     g_at = g + pixels * g_step + channels
-    x_at = x + pixels * x_step + channels
+    x_at = x + pixels * g_step + channels
     y_at = y + pixels * y_step + channels
     above, here, below = _first_rows(g_at, width, g_step, first, bottom, masks)
     above = _wide(above, ACC)
@@ -129,7 +129,7 @@ def conv_gate_kernel(
         wide = _wide(below, ACC)
         gate = value.to(ACC)
         below = _row(g_at, g_step, row + 2 < bottom, masks)
-        x_at += width * x_step
+        x_at += width * g_step
         value = tl.load(x_at, mask=own & (row + 1 < end), other=0)
         result = _add(result, wide, weights, 2, False)
         activated, _ = gelu_and_slope(result, False)
@@ -156,10 +156,10 @@ def scale_kernel(
     tl.store(scale + pixel, 1.0 / tl.sqrt(mean + EPS), mask=pixel < pixels)
 
 
-@triton.jit(do_not_specialize=[*_SIZES, 'g_w', 'x_w', 'd_w'])
+@triton.jit(do_not_specialize=[*_SIZES, 'g_w', 'd_w'])
 def conv_gate_gradients_kernel(
     g, x, weight, bias, sizes, grad, scale, grad_scale, z, p,
-    units, hidden, height, width, channel_blocks, column_blocks, strips, rows, g_w, x_w, d_w,
+    units, hidden, height, width, channel_blocks, column_blocks, strips, rows, g_w, d_w,
     BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr, VEC: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Gradients ``z`` of the value ``x`` and ``p`` of the convolution's output, which is computed again.
@@ -176,15 +176,13 @@ def conv_gate_gradients_kernel(
     biases = tl.load(bias + channels, mask=channels < hidden, other=0).to(ACC)
     pixels = (sample * height + first) * width + columns
     g_step = g_w.to(tl.int64) * VEC
-    x_step = x_w.to(tl.int64) * VEC
     d_step = d_w.to(tl.int64) * VEC
-    z_step = units.to(tl.int64) * VEC
+    p_step = units.to(tl.int64) * VEC
     g_at = g + pixels * g_step + channels
-    x_at = x + pixels * x_step + channels
+    x_at = x + pixels * g_step + channels
     d_at = grad + pixels * d_step + channels
-    offsets = pixels * z_step + channels
-    z_at = z + offsets
-    p_at = p + offsets
+    z_at = z + pixels * (2 * p_step) + channels
+    p_at = p + pixels * p_step + channels
     above, here, below = _first_rows(g_at, width, g_step, first, bottom, masks)
     above = _wide(above, ACC)
     here = _wide(here, ACC)
@@ -203,7 +201,7 @@ def conv_gate_gradients_kernel(
         factor = value.to(ACC)
         total = incoming.to(ACC)
         below = _row(g_at, g_step, row + 2 < bottom, masks)
-        x_at += width * x_step
+        x_at += width * g_step
         d_at += width * d_step
         value = tl.load(x_at, mask=own & (row + 1 < end), other=0)
         incoming = tl.load(d_at, mask=own & (row + 1 < end), other=0)
@@ -219,8 +217,8 @@ def conv_gate_gradients_kernel(
         result = _add(following, wide, weights, 1, False)
         following = _add(zero, wide, weights, 0, False)
         g_at += width * g_step
-        z_at += width * z_step
-        p_at += width * z_step
+        z_at += width * (2 * p_step)
+        p_at += width * p_step
 
 
 @triton.jit(do_not_specialize=[*_SIZES, 'g_w'])
@@ -247,7 +245,7 @@ def conv_gradients_kernel(
     step = units.to(tl.int64) * VEC
     g_step = g_w.to(tl.int64) * VEC
     p_at = p + pixels * step + channels
-    y_at = y + pixels * step + channels
+    y_at = y + pixels * (2 * step) + channels
     g_at = g + pixels * g_step + channels
     zero = tl.zeros((BLOCK_W, BLOCK_C), ACC)
     above, here, below = _first_rows(p_at, width, step, first, until, masks)
@@ -291,7 +289,7 @@ def conv_gradients_kernel(
         result = _add(following, wide, weights, 1, True)
         following = _add(zero, wide, weights, 2, True)
         p_at += width * step
-        y_at += width * step
+        y_at += width * (2 * step)
     tile = (tl.program_id(0) // channel_blocks).to(tl.int64)
     start = partial + tile * 10 * hidden
     for k in tl.static_range(9):

@@ -25,19 +25,20 @@ PROGRAMS, FEWEST_ROWS = 4096, 4
 
 
 def conv_gate(
-    gate: Tensor, value: Tensor, weight: Tensor, bias: Tensor, sizes: Tensor | None, eps: float | None
+    both: Tensor, weight: Tensor, bias: Tensor, sizes: Tensor | None, eps: float | None
 ) -> tuple[Tensor, Tensor | None]:
     """The product and the scale of ``glu.conv_gelu_mul``, whose arguments these are, both contiguous."""
-    product = torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
+    shape = *both.shape[:3], both.shape[3] // 2
+    product = torch.empty(shape, dtype=both.dtype, device=both.device)
     scale = squares = None
     if eps is not None:
-        scale = torch.empty((*gate.shape[:3], 1), dtype=sum_dtype(gate), device=gate.device)
+        scale = torch.empty((*shape[:3], 1), dtype=sum_dtype(both), device=both.device)
     if not product.numel():
         return product, scale
-    gate, value = readable(gate), readable(value)
-    plan, blocks = _gate(layout(gate), layout(value), len(weight))
+    gate, value = readable(both).chunk(2, dim=3)
+    plan, blocks = _gate(layout(gate), len(weight))
     if eps is not None:
-        squares = torch.empty((blocks, scale.numel()), dtype=scale.dtype, device=gate.device)
+        squares = torch.empty((blocks, scale.numel()), dtype=scale.dtype, device=both.device)
     plan(gate, value, weight.contiguous(), bias, sizes, product, squares)
     if eps is not None:
         _scale(blocks, scale.numel(), len(weight), eps)(squares, scale)
@@ -47,61 +48,61 @@ def conv_gate(
 def conv_gate_gradients(
     grad: Tensor,
     grad_scale: Tensor | None,
-    gate: Tensor,
-    value: Tensor,
+    both: Tensor,
     weight: Tensor,
     bias: Tensor,
     sizes: Tensor | None,
     scale: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of :func:`conv_gate`.
 
     Args:
         grad: (B, H, W, D), of the product.
         grad_scale: (B, H, W, 1) or None, of the scale.
-        gate: (B, H, W, D).
-        value: (B, H, W, D).
+        both: (B, H, W, 2 * D).
         weight: (E, 1, 3, 3), E at most D.
         bias: (E,).
         sizes: (B, 2) or None.
         scale: (B, H, W, 1) or None, what :func:`conv_gate` returned.
 
     Returns:
-        The gradients of gate, value, weight and bias, contiguous.
+        The gradients of gate and value as one, of weight and bias, contiguous.
     """
-    grad_gate, grad_value, grad_output = (
-        torch.empty(gate.shape, dtype=gate.dtype, device=gate.device) for _ in range(3)
-    )
+    grad_both = torch.empty(both.shape, dtype=both.dtype, device=both.device)
+    grad_gate, grad_value = grad_both.chunk(2, dim=3)
+    grad_output = torch.empty(grad_gate.shape, dtype=both.dtype, device=both.device)
     hidden = len(weight)
     total = torch.empty(10 * hidden, dtype=weight.dtype, device=weight.device)
     grad_weight, grad_bias = total[: 9 * hidden].view(weight.shape), total[9 * hidden :]
-    if not gate.numel():
-        return grad_gate, grad_value, grad_weight.zero_(), grad_bias.zero_()
-    gate, value, grad, weight = readable(gate), readable(value), readable(grad), weight.contiguous()
+    if not both.numel():
+        return grad_both, grad_weight.zero_(), grad_bias.zero_()
+    gate, value = readable(both).chunk(2, dim=3)
+    grad, weight = readable(grad), weight.contiguous()
     if scale is not None:
         grad_scale = grad_scale.contiguous()
-    plan = _gate_gradients(layout(gate), layout(value), layout(grad), hidden)
+    plan = _gate_gradients(layout(gate), layout(grad), hidden)
     plan(gate, value, weight, bias, sizes, grad, scale, grad_scale, grad_value, grad_output)
     plan, tiles = _conv_gradients(layout(gate), hidden)
     partial = torch.empty((tiles, total.numel()), dtype=sum_dtype(gate), device=gate.device)
     plan(grad_output, gate, weight, sizes, grad_gate, partial)
     sum_tiles(partial, total)
-    return grad_gate, grad_value, grad_weight, grad_bias
+    return grad_both, grad_weight, grad_bias
 
 
 def readable(x: Tensor) -> Tensor:
     """(B, H, W, D) ``x`` itself if its channels are adjacent and its pixels evenly spaced in memory, else a copy."""
-    return x if x.stride(3) == 1 and _is_even(x) else x.contiguous()
-
-
-def _is_even(x: Tensor | Layout) -> bool:
-    return x.stride(1) == x.shape[2] * x.stride(2) and x.stride(0) == x.shape[1] * x.stride(1)
+    _, height, width, _ = x.shape
+    batch_stride, row_stride, stride, step = x.stride()
+    if step == 1 and row_stride == width * stride and batch_stride == height * row_stride:
+        return x
+    # Not contiguous(), which leaves any stride to a side of length 1.
+    return x.clone(memory_format=torch.contiguous_format)
 
 
 @lru_cache(PLANS)
-def _gate(gate: Layout, value: Layout, hidden: int) -> tuple[Plan, int]:
+def _gate(gate: Layout, hidden: int) -> tuple[Plan, int]:
     """The launch, and the blocks of channels that it sums squares over."""
-    programs, numbers, constants = _arguments((gate, value), hidden, GATE_ELEMENTS)
+    programs, numbers, constants = _arguments((gate,), hidden, GATE_ELEMENTS)
     return Plan(conv_gate_kernel, (programs,), numbers, **constants), numbers[4]
 
 
@@ -114,8 +115,8 @@ def _scale(blocks: int, pixels: int, hidden: int, eps: float) -> Plan:
 
 
 @lru_cache(PLANS)
-def _gate_gradients(gate: Layout, value: Layout, grad: Layout, hidden: int) -> Plan:
-    programs, numbers, constants = _arguments((gate, value, grad), hidden, GATE_ELEMENTS)
+def _gate_gradients(gate: Layout, grad: Layout, hidden: int) -> Plan:
+    programs, numbers, constants = _arguments((gate, grad), hidden, GATE_ELEMENTS)
     return Plan(conv_gate_gradients_kernel, (programs,), numbers, **constants)
 
 
@@ -130,8 +131,7 @@ def _arguments(maps: tuple[Layout, ...], hidden: int, elements: int) -> tuple[in
     """Programs of a kernel, its numbers (the sizes, then the stride from pixel to pixel of each map), its constants."""
     first = maps[0]
     batch, height, width, channels = first.shape
-    # Where a side of length 1 has any stride, a map that is not even is dense.
-    strides = [x.stride(2) if _is_even(x) else channels for x in maps]
+    strides = [x.stride(2) for x in maps]
     vector = gcd(min(elements, 16 // first.element_size()), channels, *strides)
     block_w, block_c = block(width, channels, warp_size(first.device) * elements)
     channel_blocks, column_blocks = ceil_div(channels, block_c), ceil_div(width, block_w)
