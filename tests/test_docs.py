@@ -38,6 +38,8 @@ def options_of(tool):
     sources = [tool if tool.suffix == '.py' else script]
     if any(part in SHARED_OPTIONS for part in sources[0].parts):
         sources += (ROOT / 'mmatconv' / 'engine' / 'cli').glob('*.py')
+    for module in re.findall(r'^from (mmatconv[\w.]*\.options) import', sources[0].read_text(encoding='utf-8'), re.M):
+        sources.append(ROOT.joinpath(*module.split('.')).with_suffix('.py'))
     return {option for path in sources for option in re.findall(r"'(--[a-z-]+)'", path.read_text(encoding='utf-8'))}
 
 

@@ -21,9 +21,9 @@ from mmatconv.generation.flow import SOLVERS
 
 def main(progress: report.Progress) -> None:
     args = parse(_parser(), None)
-    for name in ('count', 'steps', 'batch'):
+    for name, what in dict(count='samples', steps='steps', batch='samples').items():
         if getattr(args, name) < 1:
-            raise UserError(f'--{name} {getattr(args, name)} is not a number of {name}; give 1 or more')
+            raise UserError(f'--{name} {getattr(args, name)} is not a number of {what}; give 1 or more')
     if not 0 <= args.seed < 2**63:
         raise UserError(f'--seed {args.seed} is not a seed; give 0 or more')
 
@@ -49,13 +49,17 @@ def main(progress: report.Progress) -> None:
             batches = sampler.batches(labels, args.seed, args.batch, **settings, progress=lambda: bar.advance(task))
             names = write_samples(folder, batches, labels, latents, caption)
         content = dict(config=str(config.filename), checkpoint=args.checkpoint, **settings, seed=args.seed)
-        if args.fid:
-            content['fid'] = fid(folder, args.fid, args.fid_weights)
         content['samples'] = [dict(file=name, label=label) for name, label in zip(names, labels.tolist())]
-        (folder / 'samples.json').write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+        _write(folder, content)
     print(f"'{args.out}' is written: sheet.png, samples.json and {args.count} {'latents' if latents else 'pictures'}")
     if args.fid:
+        content = dict(fid=fid(args.out, args.fid, args.fid_weights), **content)
+        _write(args.out, content)
         print(f'FID {content["fid"]:.3f} of {args.count} samples')
+
+
+def _write(folder: Path, content: dict) -> None:
+    (folder / 'samples.json').write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
 
 
 def _parser() -> Parser:

@@ -46,7 +46,7 @@ class Sampler:
         self.model = build_model(deepcopy(config), 'cpu')
         if not isinstance(self.model, FlowMatching):
             raise UserError(
-                f"config '{config.filename}' is of a {type(self.model).__name__}, which generates nothing; "
+                f"config '{config.filename}' builds an {type(self.model).__name__}, which generates nothing; "
                 'use one of configs/sit'
             )
         state = state_dict_of(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))

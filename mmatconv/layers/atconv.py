@@ -108,12 +108,14 @@ class ATConv(nn.Module):
         """(B, C, H, W) -> (B, C, H, W), computed as if each image had no padding around it."""
         path = choose(x)
         kernels = self.generate_kernels(x, padding_mask, path)
-        value = self.x_proj(x)
-        if padding_mask is not None:
+        value, sizes = self.x_proj(x), None
+        if padding_mask is not None and takes_triton(path):
+            sizes = padding_mask.sizes
+        elif padding_mask is not None:
             value = padding_mask.zero_padding(value, inplace=is_plain(self.x_proj, PointwiseConv))
         if kernels.dtype != value.dtype:
             kernels = kernels.to(value.dtype)
-        return self.proj(dynamic_depthwise_conv2d(value, kernels, path))
+        return self.proj(dynamic_depthwise_conv2d(value, kernels, path, sizes))
 
     def extra_repr(self) -> str:
         return f'dim={self.dim}, kernel_size={self.kernel_size}, context_pool={self.context_pool!r}'

@@ -52,6 +52,13 @@ def relative(actual: torch.Tensor, expected: torch.Tensor) -> float:
     return float((actual - expected).abs().max() / expected.abs().max())
 
 
+@pytest.fixture(params=['host', 'device'])
+def branch(request, monkeypatch):
+    """Values are computed as on a CPU, and as on a GPU, which is never asked for one."""
+    if request.param == 'device':
+        monkeypatch.setattr('mmatconv.layers.padding_mask._is_on_host', lambda x: False)
+
+
 @pytest.mark.parametrize('dtype', TOLERANCES)
 @pytest.mark.parametrize('grad', [False, True])
 @pytest.mark.parametrize('form', FORMS)
@@ -72,8 +79,10 @@ def test_batch_equals_each_image_alone(form, grad, dtype):
     assert relative(valid(unmasked[-1].detach(), 3, expected), expected) > 1e-3
 
 
-@pytest.mark.parametrize('form', ['AttNet', 'ATConvPVT', 'ATConvSwin-linear', 'ATConvPVT-classification'])
-def test_gradients_of_a_batch_are_those_of_its_images(form):
+@pytest.mark.parametrize(
+    'form', ['AttNet', 'AttNet-norms-grid-K7', 'ATConvPVT', 'ATConvSwin-linear', 'ATConvPVT-classification']
+)
+def test_gradients_of_a_batch_are_those_of_its_images(form, branch):
     masked, plain = build(form, mask_padding=True), build(form)
     batch, alone = images()
     weights = {}
@@ -158,13 +167,6 @@ def test_copies_mask_as_well():
 def test_mixers_that_see_everything_are_refused():
     with pytest.raises(UserError, match='mask_padding needs token mixers that leave padding out, and HydraAttention'):
         AttNet(ARCH, token_mixer=dict(type='HydraAttention'), mask_padding=True)
-
-
-@pytest.fixture(params=['host', 'device'])
-def branch(request, monkeypatch):
-    """Values are computed as on a CPU, and as on a GPU, which is never asked for one."""
-    if request.param == 'device':
-        monkeypatch.setattr('mmatconv.layers.padding_mask._is_on_host', lambda x: False)
 
 
 class TestPaddingMask:

@@ -32,12 +32,12 @@ def golden():
     return load_file('tests/data/sit.safetensors')
 
 
-def tiny(mixer, **options):
-    """With weights of order one in every layer, the gates that begin at zero too."""
+def tiny(mixer, std=0.3, **options):
+    """With random weights in every layer, the gates that begin at zero too."""
     torch.manual_seed(0)
     model = SiT(**{'arch': TINY, 'token_mixer': mixer, 'input_size': 8, 'num_classes': 5, **options}).double().eval()
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
+        torch.nn.init.normal_(parameter, std=std)
     return model
 
 
@@ -141,7 +141,7 @@ def test_it_begins_as_zero():
 
 @pytest.mark.parametrize('mixer', ['attention', 'atconv'])
 def test_half_precision_stays_near(mixer):
-    model = tiny(mixer)
+    model = tiny(mixer, std=0.1)  # larger weights make attention a choice that a rounding can turn
     x, t = torch.randn(2, 4, 8, 8), torch.rand(2)
     exact, streams = model(x.double(), t.double()), []
     with torch.autocast('cpu', torch.bfloat16):
@@ -149,8 +149,8 @@ def test_half_precision_stays_near(mixer):
         mixed = model(x, t)
     # What the blocks add to is not rounded.
     assert streams == [torch.float32]
-    # bfloat16 has 8 bits; four blocks deep a few of the last are lost.
-    assert (mixed - exact).norm() < 0.05 * exact.norm()
+    # bfloat16 rounds by up to 2 ** -8, here a dozen times in a row, each time independently.
+    assert (mixed - exact).norm() < 4 * 2**-8 * exact.norm()
 
 
 @pytest.mark.parametrize(

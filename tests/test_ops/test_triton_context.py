@@ -99,6 +99,7 @@ def test_partial_sums_over_any_number_of_tiles(
     monkeypatch.setattr(triton_context, 'PROGRAMS', programs)
     monkeypatch.setattr(triton_context, 'FEWEST_TILES', 1)
     monkeypatch.setattr(triton_context, 'POOL_ELEMENTS', 1)
+    monkeypatch.setattr(triton_context, '_pool', triton_context._pool.__wrapped__)  # no plans of before
     check_pool(make(1, 2, 37, 41, device=device).contiguous(memory_format=memory_format), 3, grid, assert_exact)
 
 

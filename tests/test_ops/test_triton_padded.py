@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.library import opcheck
 
+from mmatconv import AttNet
 from mmatconv.layers.atconv import ATConv
 from mmatconv.layers.padding_mask import PaddingMask
 from mmatconv.ops.context_to_kernel.function import context_pool
@@ -84,6 +85,8 @@ def test_many_tiles(programs, memory_format, grid, device, poisoned, assert_exac
     monkeypatch.setattr(triton_launch, 'FEWEST_TILES', 1)
     monkeypatch.setattr(triton_launch, 'POOL_ELEMENTS', 1)
     monkeypatch.setattr(triton_launch, 'SPREAD_ELEMENTS', 1)
+    for plan in ('_pool', '_spread'):  # no plans of before
+        monkeypatch.setattr(triton_launch, plan, getattr(triton_launch, plan).__wrapped__)
     x = make(2, 3, 23, 35, device=device)[:, 1:].contiguous(memory_format=memory_format)
     check(x, 3, grid, [[22, 1], [7, 35]], assert_exact)
 
@@ -137,12 +140,36 @@ def test_the_layer_takes_it(pool, device, monkeypatch):
     x = make(2, 4, 7, 6, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
     padding_mask = PaddingMask(torch.tensor([[7, 4], [3, 6]], dtype=torch.int32, device=device), (7, 6))
     calls = []
-    monkeypatch.setattr('mmatconv.layers.atconv.context_pool', lambda *a: calls.append(a) or context_pool(*a))
+    monkeypatch.setattr('mmatconv.layers.atconv.context_pool', lambda *a: calls.append(a[-1]) or context_pool(*a))
+    zero_padding = PaddingMask.zero_padding
+    monkeypatch.setattr(PaddingMask, 'zero_padding', lambda *a, **o: calls.append('zero') or zero_padding(*a, **o))
     results = {}
     for path in ('triton', 'grouped'):
         monkeypatch.setenv('MMATCONV_OP', path)
-        output = padding_mask.zero_padding(layer(x, padding_mask))
+        output = torch.where(padding_mask.valid(), layer(x, padding_mask), 0)
         results[path] = output, *torch.autograd.grad(output.square().sum(), [x, *layer.parameters()])
-    assert [call[-1] is padding_mask.sizes for call in calls] == [True]
+    # No pass over the map goes into its padding.
+    assert len(calls) == 2 and calls[0] is padding_mask.sizes and calls[1] == 'zero'
     for one, other in zip(*results.values()):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_backbone(device, monkeypatch):
+    """Features and gradients of a padded batch in Triton against each image alone in torch's operations."""
+    torch.manual_seed(0)
+    arch = dict(depths=[1, 1], dims=[4, 6], exp_rates=2)
+    model = AttNet(arch, init='live', mask_padding=True, drop_path_rate=0.0).double().to(device).eval()
+    batch = make(2, 3, 37, 41, dtype=torch.float64, device=device)
+    batch[1, :, 32:] = batch[1, :, :, 35:] = 0
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    together = model(batch)
+    gradients = torch.autograd.grad(sum(output.square().sum() for output in together), parameters)
+    monkeypatch.setenv('MMATCONV_OP', 'grouped')
+    alone = [model(batch[:1]), model(batch[1:, :, :32, :35])]
+    expected = torch.autograd.grad(sum(output.square().sum() for maps in alone for output in maps), parameters)
+    for i, maps in enumerate(alone):
+        for output, image in zip(together, maps):
+            found = output[i : i + 1, :, : image.shape[2], : image.shape[3]]
+            torch.testing.assert_close(found, image, rtol=1e-10, atol=1e-10)
+    for found, gradient in zip(gradients, expected):
+        torch.testing.assert_close(found, gradient, rtol=1e-9, atol=1e-9 * float(gradient.abs().max()))

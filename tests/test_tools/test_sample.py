@@ -118,7 +118,7 @@ def test_released_checkpoints(run, trained, tmp_path):
 @pytest.mark.parametrize(
     'options, sentence',
     [
-        (['--count', '0'], '--count 0 is not a number of count; give 1 or more'),
+        (['--count', '0'], '--count 0 is not a number of samples; give 1 or more'),
         (['--classes', '2'], '--classes: the model has no class 2, its classes are 0 to 1'),
         (['--seed', '-1'], '--seed -1 is not a seed; give 0 or more'),
         (['--fid', '.'], "--fid needs torch-fidelity; install it with 'pip install torch-fidelity'"),
@@ -138,7 +138,7 @@ def test_wrong_models_are_one_sentence(run, trained, latents, tmp_path):
     assert outcome.status == 1 and 'is of another model' in outcome.sentence
     outcome = run('sample.py', 'cls.py', trained / 'iter_4.pth', cwd=tmp_path)
     assert outcome.status == 1
-    assert outcome.sentence.endswith('is of a ImageClassifier, which generates nothing; use one of configs/sit')
+    assert outcome.sentence.endswith('builds an ImageClassifier, which generates nothing; use one of configs/sit')
     assert files(tmp_path) == []
 
 
