@@ -61,7 +61,7 @@ def assert_equal_at(session, model, *shapes):
             assert difference / wanted.abs().max() < 1e-5
 
 
-@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize('form', ['AttNet', 'AttNet-masked', 'ATConvPVT', 'ATConvSwin'])
 def test_default_exporter_with_dynamic_shapes(form):
     model = build(form, stages=2 if form == 'AttNet-masked' else 1)  # its symbolic shapes take seconds a stage
     assert_equal_at(export(model, EXPORTED, dynamo=True), model, EXPORTED, OTHER)

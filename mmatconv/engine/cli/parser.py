@@ -55,7 +55,7 @@ def test_parser() -> Parser:
 def _add_common(parser: Parser, checkpoint: bool = False) -> None:
     parser.add_argument('config', help='path of the config, from here or from the project folder')
     if checkpoint:
-        parser.add_argument('checkpoint', help='path or URL of the checkpoint')
+        parser.add_argument('checkpoint', help='path or URL of the checkpoint, or path of an exported model')
     parser.add_argument('--work-dir', metavar='FOLDER', help='logs and checkpoints; ./work_dirs/<config> if not given')
     parser.add_argument(
         '--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='settings to change in the config'

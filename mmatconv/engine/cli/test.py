@@ -3,6 +3,8 @@
 import argparse
 import os
 
+from mmengine.config import Config
+
 from mmatconv.engine.checks import preflight
 from mmatconv.engine.checks.damaged_files import SkippedFilesHook
 from mmatconv.engine.checks.output_paths import check_out_file, check_show_dir
@@ -19,6 +21,10 @@ from mmatconv.engine.hooks.one_writer import OneFilePerImageHook
 from mmatconv.engine.hooks.show_dir import ShowDirHook
 from mmatconv.engine.launch.process_group import destroy_process_group
 from mmatconv.engine.runner.runner import TestRunner
+from mmatconv.errors import UserError
+
+# What tools/deployment/export_onnx.py writes.
+EXPORTED = ('.onnx', '.pt2')
 
 
 def test(argv: list[str] | None = None) -> int:
@@ -37,9 +43,12 @@ def _test(args: argparse.Namespace, progress: report.Progress, console: Console)
     progress.config = config
     console.say(f'testing {args.checkpoint} with {config.filename}')
     config.load_from, config.resume = args.checkpoint, False
+    exported = args.checkpoint.endswith(EXPORTED)
     if args.out:
         check_out_file(args.out)
     preflight.check_testing(config)
+    if exported:
+        _set_exported(config, args)
     if args.tta:
         options.set_tta(config)
     if args.show_dir:
@@ -50,7 +59,8 @@ def _test(args: argparse.Namespace, progress: report.Progress, console: Console)
     runner.register_hook(ConsoleHook(console, 'testing', {'pictures': args.show_dir, 'predictions': args.out}))
     runner.register_hook(ImageChannelsHook())
     runner.register_hook(SkippedFilesHook())
-    runner.register_hook(CheckpointGuardHook(config.load_from, exact=True))
+    if not exported:
+        runner.register_hook(CheckpointGuardHook(config.load_from, exact=True))
     runner.register_hook(OneFilePerImageHook())
     if args.fold:
         runner.register_hook(FoldHook())
@@ -62,3 +72,21 @@ def _test(args: argparse.Namespace, progress: report.Progress, console: Console)
         runner.test_evaluator.metrics.append(metric)
     runner.test()
     destroy_process_group()
+
+
+def _set_exported(config: Config, args: argparse.Namespace) -> None:
+    """Puts an exported file in the place of the model.
+
+    Raises:
+        UserError: An option is for models with weights.
+    """
+    for option in ('fold', 'tta'):
+        if getattr(args, option):
+            raise UserError(f"--{option} does not go with the exported model '{args.checkpoint}'; leave it out")
+    config.model = dict(
+        type='mmatconv.deploy.export.exported_model.ExportedModel',
+        file=args.checkpoint,
+        model=config.model,
+        scope=config.get('default_scope'),
+    )
+    config.load_from = None
