@@ -173,12 +173,12 @@ def find_padding(images: Tensor) -> PaddingMask | None:
         if all(bool((edge != 0).flatten(1).any(1).all()) for edge in edges):
             return None
     shown = (images != 0).any(1)
-    sizes = torch.stack([_last(shown.any(2)), _last(shown.any(1))], dim=1)
+    sizes = torch.stack([_last(shown.any(2)), _last(shown.any(1))], dim=1).int()
     return None if on_host and bool((sizes == sizes.new_tensor(shape)).all()) else PaddingMask(sizes, shape)
 
 
 def _last(flags: Tensor) -> Tensor:
-    """(B, N) -> (B,), int32, the number of entries up to the last True; N if there is none."""
+    """(B, N) -> (B,), the number of entries up to the last True; N if there is none."""
     count = flags.shape[1]
-    ends = (torch.arange(1, count + 1, device=flags.device, dtype=torch.int32) * flags).amax(1)
+    ends = (torch.arange(1, count + 1, device=flags.device) * flags).amax(1)
     return torch.where(ends == 0, count, ends)
