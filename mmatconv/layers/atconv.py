@@ -12,7 +12,7 @@ from mmatconv.layers.checks import check_kernel_size
 from mmatconv.layers.context_pool import CONTEXT_POOLS
 from mmatconv.layers.padding_mask import PaddingMask
 from mmatconv.layers.plain import is_plain
-from mmatconv.layers.pointwise import PointwiseConv
+from mmatconv.layers.pointwise import PointwiseConv, as_products
 from mmatconv.ops import dynamic_depthwise_conv2d
 from mmatconv.ops.autocast import outside_autocast
 from mmatconv.ops.context_to_kernel.function import context_pool, generate_kernels
@@ -108,14 +108,15 @@ class ATConv(nn.Module):
         """(B, C, H, W) -> (B, C, H, W), computed as if each image had no padding around it."""
         path = choose(x)
         kernels = self.generate_kernels(x, padding_mask, path)
-        value, sizes = self.x_proj(x), None
+        x_proj, proj = as_products(x, self.x_proj, self.proj)
+        value, sizes = x_proj(x), None
         if padding_mask is not None and takes_triton(path):
             sizes = padding_mask.sizes
         elif padding_mask is not None:
             value = padding_mask.zero_padding(value, inplace=is_plain(self.x_proj, PointwiseConv))
         if kernels.dtype != value.dtype:
             kernels = kernels.to(value.dtype)
-        return self.proj(dynamic_depthwise_conv2d(value, kernels, path, sizes))
+        return proj(dynamic_depthwise_conv2d(value, kernels, path, sizes))
 
     def extra_repr(self) -> str:
         return f'dim={self.dim}, kernel_size={self.kernel_size}, context_pool={self.context_pool!r}'

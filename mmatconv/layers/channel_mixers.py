@@ -1,12 +1,14 @@
 """The channel mixers: the half of a block that works on each pixel's channels."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmatconv.layers.norms import RMSNorm2d
 from mmatconv.layers.padding_mask import PaddingMask
 from mmatconv.layers.plain import is_plain
 from mmatconv.layers.pointwise import PointwiseConv
+from mmatconv.ops.cast_weights import Parts, cast_together, cast_weights, padding
 from mmatconv.ops.glu.conv_gelu_mul import conv_gelu_mul
 from mmatconv.ops.glu.gelu_mul import gelu_mul
 from mmatconv.ops.paths import choose, takes_triton
@@ -60,12 +62,8 @@ class ConvGLU(nn.Module):
 
     def _mix(self, pixels: Tensor, padding_mask: PaddingMask | None, normalised: bool, path: str) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        scale, eps = None, self.norm_layer.eps if normalised else None
-        if takes_triton(path) and not is_traced() and is_plain(self.dwconv, nn.Conv2d):
-            both = linear(pixels, self.fc1.matrix, self.fc1.bias)
-            sizes = None if padding_mask is None else padding_mask.sizes
-            product, scale = conv_gelu_mul(both, self.dwconv.weight, self.dwconv.bias, eps, path, sizes)
-        else:
+        eps = self.norm_layer.eps if normalised else None
+        if not (takes_triton(path) and not is_traced() and is_plain(self.dwconv, nn.Conv2d)):
             # Two products instead of one and a split: halves of a channels_last map would be copied.
             (gate_weight, value_weight), (gate_bias, value_bias) = self.fc1.matrix.chunk(2), self.fc1.bias.chunk(2)
             gate = linear(pixels, gate_weight, gate_bias).permute(0, 3, 1, 2)
@@ -73,10 +71,42 @@ class ConvGLU(nn.Module):
                 gate = padding_mask.zero_padding(gate, inplace=True)
             value = linear(pixels, value_weight, value_bias)
             product = gelu_mul(self.dwconv(gate).permute(0, 2, 3, 1), value, path)
-        if not normalised:
-            return linear(product, self.fc2.matrix, self.fc2.bias)
-        product = rms_linear(product, self.norm_layer.weight, self.fc2.matrix, eps, scale)
-        return product + self.fc2.bias.to(product.dtype)
+            return self._project(product, self._gain(normalised), self.fc2.matrix, self.fc2.bias, eps, None)
+        expand, expand_bias, gain, project, project_bias = self._cast_weights(pixels, normalised)
+        sizes = None if padding_mask is None else padding_mask.sizes
+        both = linear(pixels, expand, expand_bias)
+        product, scale = conv_gelu_mul(both, self.dwconv.weight, self.dwconv.bias, eps, path, sizes)
+        return self._project(product, gain, project, project_bias, eps, scale)
+
+    def _gain(self, normalised: bool) -> Tensor | None:
+        return self.norm_layer.weight if normalised else None
+
+    def _cast_weights(self, pixels: Tensor, normalised: bool) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
+        """Weight and bias of ``fc1``, the gain of the norm, weight and bias of ``fc2``.
+
+        Under autocast on a GPU they are cast together, the gain is in ``fc2``'s weight, and hidden channels are padded
+        with zeros to a number that products like.
+        """
+        gain, project, dtype = self._gain(normalised), self.fc2.matrix, cast_together(pixels)
+        weights = self.fc1.matrix, self.fc1.bias, project, self.fc2.bias
+        if dtype is None or any(weight.dtype != torch.float32 for weight in weights):
+            return *weights[:2], gain, *weights[2:]
+        zeros = padding(project.shape[1])
+        project = project if gain is None else project * gain
+        project = F.pad(project, (0, zeros)) if zeros else project
+        parts = [Parts(2, zeros), Parts(2, zeros), Parts(), Parts()]
+        expand, expand_bias, project, bias = cast_weights((*weights[:2], project, weights[3]), dtype, parts)
+        return expand, expand_bias, None, project, bias
+
+    @staticmethod
+    def _project(
+        product: Tensor, gain: Tensor | None, weight: Tensor, bias: Tensor, eps: float | None, scale: Tensor | None
+    ) -> Tensor:
+        """RMSNorm, unless eps is None, and ``fc2``."""
+        if eps is None:
+            return linear(product, weight, bias)
+        product = rms_linear(product, gain, weight, eps, scale)
+        return product + bias.to(product.dtype)
 
 
 class MLP(nn.Module):

@@ -1,8 +1,13 @@
 """1x1 convolution: a matrix product at every pixel."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
+from mmatconv.layers.plain import is_plain
+from mmatconv.ops.cast_weights import Parts, cast_together, cast_weights
 from mmatconv.ops.products import linear
 
 
@@ -30,4 +35,20 @@ class PointwiseConv(nn.Conv2d):
         """(B, in_channels, H, W) -> (B, out_channels, H, W) in the memory format of ``x``."""
         if not x.is_contiguous(memory_format=torch.channels_last):
             return super().forward(x)
-        return linear(x.permute(0, 2, 3, 1), self.matrix, self.bias).permute(0, 3, 1, 2)
+        return _product(x, self.matrix, self.bias)
+
+
+def as_products(x: Tensor, *layers: nn.Module) -> Sequence[Callable[[Tensor], Tensor]]:
+    """Layers to be called on maps like ``x``; under autocast on a GPU 1x1 convolutions with weights cast together."""
+    dtype = cast_together(x)
+    if dtype is None or not all(is_plain(layer, PointwiseConv) for layer in layers):
+        return layers
+    weights = [weight for layer in layers for weight in (layer.matrix, layer.bias) if weight is not None]
+    if not x.is_contiguous(memory_format=torch.channels_last) or len({weight.dtype for weight in weights}) > 1:
+        return layers
+    cast = iter(cast_weights(weights, dtype, [Parts()] * len(weights)))
+    return [partial(_product, matrix=next(cast), bias=None if layer.bias is None else next(cast)) for layer in layers]
+
+
+def _product(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    return linear(x.permute(0, 2, 3, 1), matrix, bias).permute(0, 3, 1, 2)
