@@ -127,7 +127,7 @@ def cases(dtype, size, channels_last, warp_size):
         vector = min(vector, LOAD // (4 if dtype == 'fp32' else 2))
         width, depth = lanes(-(-200 // columns), 128 // vector if channels_last else 128, channels_last)
         shape = dict(BLOCK_W=width, BLOCK_C=depth, COLS=columns, VEC=vector, CHANNELS_LAST=channels_last)
-        if channels_last and size <= 3 and dtype != 'fp32':
+        if kernel is convolve_kernel and channels_last and size <= 3 and dtype != 'fp32':
             shape['maxnreg'] = REGISTERS
         for with_sizes in (False, True):
             yield kernel, dict(shape, K=size, WITH_SIZES=with_sizes, **own)

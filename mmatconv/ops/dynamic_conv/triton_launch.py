@@ -30,7 +30,7 @@ KERNEL_SIZES = (1, 3, 5, 7)
 CONVOLVE_LANE = {1: (2, 8, 8), 3: (2, 8, 8), 5: (2, 4, 8), 7: (2, 2, 8)}
 GRADIENTS_LANE = {1: (2, 8, 8), 3: (2, 4, 8), 5: (2, 2, 4), 7: (2, 1, 4)}
 # With so many registers a thread three programs share a multiprocessor of NVIDIA. Left alone, its compiler takes some
-# more for small kernels in half precision and channels_last, without need: nothing spills.
+# more for a small convolution in half precision and channels_last, without need: nothing spills.
 REGISTERS = 168
 # Bytes of the widest load.
 LOAD = 16
@@ -142,7 +142,7 @@ def _plan(maps: tuple[Layout, ...], memory_format: torch.memory_format, size: in
     strips = min(ceil_div(PROGRAMS[channels_last], programs), ceil_div(height, FEWEST_ROWS * size))
     rows = ceil_div(height, strips)
     strips = ceil_div(height, rows)
-    if channels_last and size <= 3 and maps[0].element_size() == 2 and not HIP:
+    if len(maps) == 2 and channels_last and size <= 3 and maps[0].element_size() == 2 and not HIP:
         flags['maxnreg'] = REGISTERS
     strides = [stride // vector for t in maps for stride in t.stride()]
     plan = Plan(
