@@ -107,10 +107,10 @@ def test_loads_of_every_width(shape, dtype, memory_format, device, poisoned, exa
 @pytest.mark.parametrize('memory_format', FORMATS)
 @pytest.mark.parametrize('size', [1, 3, 5])
 def test_padding_is_zero_whatever_it_holds(size, memory_format, device, poisoned, exact, assert_exact):
-    # Widths that end within a load, a whole map, and valid rows that end in the first of two strips.
-    sizes = [(9, 5), (9, 16), (4, 11)]
-    x, kernel, grad = make((3, 2, 9, 16), size, device, memory_format=memory_format)
-    inside = torch.zeros(3, 1, 9, 16, dtype=torch.bool, device=device)
+    # A width that ends within a load, and rows that end in the first of two strips.
+    sizes = [(9, 5), (4, 16)]
+    x, kernel, grad = make((2, 2, 9, 16), size, device, memory_format=memory_format)
+    inside = torch.zeros(2, 1, 9, 16, dtype=torch.bool, device=device)
     for sample, (height, width) in enumerate(sizes):
         inside[sample, :, :height, :width] = True
     expected = exact(torch.where(inside, x, 0), kernel, grad)
@@ -119,7 +119,7 @@ def test_padding_is_zero_whatever_it_holds(size, memory_format, device, poisoned
     for path in ('triton', 'grouped', 'reference'):
         results = run(x, kernel, grad, path=path, sizes=sizes)
         assert_exact(results, (expected[0], torch.where(inside.cpu(), expected[1], 0), expected[2]), UNITS[x.dtype])
-        for wanted in ((True, False), (False, True)) if path == 'triton' and size == 3 else ():
+        for wanted in ((True, False), (False, True)) if path == 'triton' and size == 1 else ():
             for both, one in zip(results, run(x, kernel, grad, wanted, path, sizes)):
                 assert one is None or torch.equal(both, one)
 
