@@ -39,7 +39,7 @@ setup(
     license_files=['LICENSE'],
     python_requires='>=3.10',
     packages=find_packages(include=['mmatconv', 'mmatconv.*']),
-    package_data={'mmatconv': MIM_FILES},
+    package_data={'mmatconv': [*MIM_FILES, 'analysis/browse/page.html']},
     install_requires=['torch'],
     extras_require={
         'onedl': ONEDL,
