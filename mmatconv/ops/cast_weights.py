@@ -5,6 +5,7 @@ hidden sizes, such as 341, are no multiple of 8 either, which a GPU's fast produ
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -55,20 +56,17 @@ class _CastWeights(torch.autograd.Function):
     @staticmethod
     def forward(ctx, dtype: torch.dtype, parts: tuple[Parts, ...], *weights: Tensor) -> tuple[Tensor, ...]:
         ctx.parts, ctx.dtype = parts, weights[0].dtype
-        pieces, shapes = [], []
+        shapes, sizes, gaps = _places(tuple(weight.shape for weight in weights), parts)
+        blank = weights[0].new_zeros(max(gaps)) if any(gaps) else None
+        pieces, left = [], iter(gaps)
         for (count, zeros), weight in zip(parts, weights):
-            shapes.append((weight.shape[0] + count * zeros, *weight.shape[1:]))
-            for part in weight.flatten().chunk(count):
-                pieces += [part, zeros * _row(weight)]
-            pieces.append(padding(prod(shapes[-1])))
-        gaps = [piece for piece in pieces if isinstance(piece, int)]
-        if any(gaps):
-            blank = weights[0].new_zeros(max(gaps))
-            pieces = [blank[:piece] if isinstance(piece, int) else piece for piece in pieces]
-        together = torch.cat([piece for piece in pieces if isinstance(piece, Tensor)]).to(dtype)
-        sizes = [prod(shape) for shape in shapes]
-        flat = together.split([side for size in sizes for side in (size, padding(size))])[::2]
-        return tuple(part.view(shape) for part, shape in zip(flat, shapes))
+            for part in weight.flatten().chunk(count) if zeros else (weight.flatten(),):
+                pieces.append(part)
+                gap = next(left)
+                if gap:
+                    pieces.append(blank[:gap])
+        flat = torch.cat(pieces).to(dtype).split(sizes)
+        return tuple(part.view(shape) for part, shape in zip(flat[::2], shapes))
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -80,6 +78,15 @@ class _CastWeights(torch.autograd.Function):
         return None, None, *results
 
 
-def _row(weight: Tensor) -> int:
-    """Elements of an entry along the first dimension."""
-    return weight.shape[1:].numel()
+@lru_cache
+def _places(
+    shapes: tuple[torch.Size, ...], parts: tuple[Parts, ...]
+) -> tuple[list[tuple[int, ...]], list[int], list[int]]:
+    """Padded shapes, the elements of each and of the gap behind it, and the zeros behind every part."""
+    padded, sizes, gaps = [], [], []
+    for (count, zeros), shape in zip(parts, shapes):
+        padded.append((shape[0] + count * zeros, *shape[1:]))
+        sizes += [prod(padded[-1]), padding(prod(padded[-1]))]
+        gaps += [zeros * prod(shape[1:])] * (count if zeros else 1)
+        gaps[-1] += sizes[-1]
+    return padded, sizes, gaps

@@ -19,8 +19,8 @@ LEGEND = {
         'and result once; saved: GB kept for the backward pass. On tensors without memory, with the kernels of a GPU.'
     ),
     'host': (
-        'ms of CPU time for forward and backward, on maps so small that the calls are what costs; our operators: their '
-        'part of it. Kernels are prepared for launch and not launched.'
+        'ms of CPU time for forward and backward, on small maps and with an eighth of the channels, so that the calls '
+        'are what costs; our operators: their part of it. Kernels are prepared for launch and not launched.'
     ),
 }
 

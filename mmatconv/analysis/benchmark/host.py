@@ -1,7 +1,7 @@
 """How long the CPU is busy with a training step on a GPU, measured without one.
 
-Every operation of torch runs on a CPU, on maps so small that the call is what costs; our kernels are prepared for
-launch as on a GPU and not launched. Time is the thread's own, which other processes hardly change.
+Every operation of torch runs on a CPU, on maps so small and with so few channels that the call is what costs; our
+kernels are prepared for launch
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +16,11 @@ from unittest import mock
 import torch
 
 import mmatconv.ops
-from mmatconv.analysis.benchmark.backbones import backbone_case
+from mmatconv.analysis.benchmark.backbone_variants import variants
+from mmatconv.analysis.benchmark.backbones import FAMILIES, MODELS_BY_NAME
 from mmatconv.analysis.benchmark.case import DTYPES, Candidate, Setting
 from mmatconv.analysis.benchmark.pretended_gpu import cuda_autocast, pretended_gpu
+from mmatconv.analysis.benchmark.random_weights import randomize
 from mmatconv.analysis.benchmark.runs import leaves
 
 
@@ -63,7 +65,7 @@ def host_times(name: str, setting: Setting, repeats: int, warmup: int) -> list[H
     Returns:
         Of 'ours', 'released' and 'static'.
     """
-    candidates = backbone_case(name, setting).candidates
+    candidates = list(_narrow(name, setting))
     readings = {candidate.name: [] for candidate in candidates}
     with pretended_gpu(), _clocks() as clocks:
         for candidate in candidates:
@@ -76,6 +78,15 @@ def host_times(name: str, setting: Setting, repeats: int, warmup: int) -> list[H
                 if i >= warmup:
                     readings[candidate.name].append((seconds, {key: tuple(clock) for key, clock in clocks.items()}))
     return [_summary(*item) for item in readings.items()]
+
+
+def _narrow(name: str, setting: Setting) -> Iterator[Candidate]:
+    """The variants with an eighth of the channels: weights as large as they are would cost more than the calls."""
+    family, arch = MODELS_BY_NAME[name]
+    kind = FAMILIES[family]
+    settings = kind.arch_settings[arch]
+    narrow = dict(settings, dims=tuple(max(dim // 8, 8) for dim in settings['dims']))
+    return variants(lambda options: randomize(kind(narrow, **options)), lambda m: m, setting.random(3), setting)
 
 
 def _summary(name: str, readings: Sequence[tuple[float, dict]]) -> HostTime:
