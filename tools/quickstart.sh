@@ -19,14 +19,19 @@ options=(--cfg-options "train_dataloader.batch_size=$((4 / processes))")
 echo '2/3 training'
 bash tools/dist_train.sh "$config" "$processes" --work-dir "$out/mask-rcnn" --resume "$@" "${options[@]}"
 checkpoint=$out/mask-rcnn/$(basename "$(cat "$out/mask-rcnn/last_checkpoint")")
-rm -rf "$out/predictions"
+rm -rf "$out/predictions" "$out/browse" "$out/demo"
 echo '3/3 evaluation'
-bash tools/dist_test.sh "$config" "$checkpoint" "$processes" --work-dir "$out/mask-rcnn" --show-dir "$out/predictions" "$@"
+bash tools/dist_test.sh "$config" "$checkpoint" "$processes" --work-dir "$out/mask-rcnn" --show-dir "$out/predictions" \
+  --out "$out/mask-rcnn/predictions.pkl" "$@"
 "$python" tools/analysis_tools/report_run.py "$out/mask-rcnn" --plot "$out/curves.png" --quiet \
   --pictures "$out/predictions" --sheet "$out/predictions.png" --headings 'ground truth' prediction
+"$python" tools/analysis_tools/browse_predictions.py "$out/mask-rcnn" --out "$out/browse" >/dev/null
+"$python" tools/image_demo.py data/shapes/coco/val/000000000001.jpg "$config" "$checkpoint" --out "$out/demo" >/dev/null
 
 cat <<EOF
 Done in $((SECONDS - started)) s.
-  $out/predictions.png   ground truth and predictions, one by one in $out/predictions/
-  $out/curves.png        loss and AP
+  $out/predictions.png    ground truth and predictions, one by one in $out/predictions/
+  $out/curves.png         loss and AP
+  $out/browse/index.html  open it in a browser: worst and best images, classes, curves
+  $out/demo/pictures/     tools/image_demo.py on one image
 EOF
