@@ -139,12 +139,12 @@ def assert_equal(found: list[Tensor], expected: list[Tensor]) -> None:
 
 def repeats(model: nn.Module, x: Tensor) -> None:
     # cuDNN's own convolutions need not repeat themselves.
-    with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True):
         assert_equal(step(model, x), step(model, x))
 
 
 def other_stream(model: nn.Module, x: Tensor) -> None:
-    with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True):
         expected = step(model, x)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -158,7 +158,7 @@ def captured(model: nn.Module, x: Tensor) -> None:
     """Forward and backward in a graph, replayed on another image, against eager."""
     other = F.hardtanh(x.flip(3))
     image = x.clone(memory_format=torch.preserve_format)
-    with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True):
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

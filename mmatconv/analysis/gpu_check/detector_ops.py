@@ -19,7 +19,7 @@ def run(record: Record, target: Target) -> None:
         record.left_out('mmcv.ops', str(error))
         return
     # Whoever builds a backbone has RoIAlign read channels_last maps; see openmmlab/roi_align.py.
-    AttNet(dict(depths=(1,), dims=(8,)))
+    AttNet(dict(depths=(1,), dims=(8,), exp_rates=2))
     for memory_format in target.formats:
         record.check(f'RoIAlign, {memory_format}', lambda f=memory_format: roi_align(f, target))
     record.check('NMS', lambda: nms(target))
