@@ -1,7 +1,7 @@
 """How long the CPU is busy with a training step on a GPU, measured without one.
 
 Every operation of torch runs on a CPU, on maps so small and with so few channels that the call is what costs; our
-kernels are prepared for launch
+kernels are prepared for launch and stop before the driver.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,6 @@ from importlib import import_module
 from pkgutil import walk_packages
 from statistics import median
 from time import thread_time_ns
-from unittest import mock
 
 import torch
 
@@ -19,7 +18,7 @@ import mmatconv.ops
 from mmatconv.analysis.benchmark.backbone_variants import variants
 from mmatconv.analysis.benchmark.backbones import FAMILIES, MODELS_BY_NAME
 from mmatconv.analysis.benchmark.case import DTYPES, Candidate, Setting
-from mmatconv.analysis.benchmark.pretended_gpu import cuda_autocast, pretended_gpu
+from mmatconv.analysis.benchmark.pretended_gpu import cuda_autocast, pretended_gpu, replaced
 from mmatconv.analysis.benchmark.random_weights import randomize
 from mmatconv.analysis.benchmark.runs import leaves
 
@@ -134,9 +133,9 @@ def _clocks() -> Iterator[dict[str, list[int]]]:
     with ExitStack() as stack:
         for kind in _functions():
             entered = clocked(f'{kind.__name__}, forward', kind.apply)
-            stack.enter_context(mock.patch.object(kind, 'apply', entered))
+            stack.enter_context(replaced(kind, 'apply', entered))
             left = staticmethod(clocked(f'{kind.__name__}, backward', kind.backward))
-            stack.enter_context(mock.patch.object(kind, 'backward', left))
+            stack.enter_context(replaced(kind, 'backward', left))
         yield clocks
 
 

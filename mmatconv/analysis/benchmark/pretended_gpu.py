@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from importlib import import_module
 from types import SimpleNamespace
-from unittest import mock
 
 import torch
 from torch import Tensor
@@ -39,14 +38,29 @@ def pretended_gpu(record: Recorder | None = None) -> Iterator[None]:
         record(kernel.fn.__name__, args)
 
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(tracing, 'gpu_is_pretended', True))
+        stack.enter_context(replaced(tracing, 'gpu_is_pretended', True))
         if record is not None:
-            stack.enter_context(mock.patch.object(jit_function, 'run', run))
+            stack.enter_context(replaced(jit_function, 'run', run))
             # Fake tensors have no addresses, which a plan would look at.
-            stack.enter_context(mock.patch('mmatconv.ops.triton_plans.knobs', None))
+            stack.enter_context(replaced(import_module('mmatconv.ops.triton_plans'), 'knobs', None))
         elif hasattr(jit_function, '_do_compile'):
             stack.enter_context(_pretended_driver(jit_function))
         yield
+
+
+@contextmanager
+def replaced(owner: object, name: str, value: object) -> Iterator[None]:
+    """``owner.name`` is ``value``, until it is again what it was."""
+    own = name in vars(owner)
+    before = vars(owner).get(name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if own:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)
 
 
 DEVICE = -1  # What no real GPU is numbered.
@@ -88,7 +102,7 @@ def _pretended_driver(jit_function: type) -> Iterator[None]:
         get_current_target=lambda: GPUTarget('cuda', 90, 32),
     )
     try:
-        with mock.patch.object(jit_function, '_do_compile', compiled), mock.patch.object(driver, '_active', stub):
+        with replaced(jit_function, '_do_compile', compiled), replaced(driver, '_active', stub):
             yield
     finally:
         for kernel in kernels:
