@@ -10,7 +10,7 @@ from mmatconv.layers.padding_mask import PaddingMask
 from mmatconv.ops.autocast import outside_autocast
 from mmatconv.ops.context_to_kernel.bins import bounds, members
 from mmatconv.ops.memory_format import is_channels_last
-from mmatconv.ops.tracing import is_compiling, is_traced
+from mmatconv.ops.tracing import is_compiling, is_exporting, is_traced
 
 # A map of this size is pooled faster by one product with all bins than run by run (measured on a CPU without gradients:
 # 20 and 70 us for 8 x 8 pixels, equal at 80 x 80, half as fast from there).
@@ -91,6 +91,10 @@ def grid_pool(x: Tensor, kernel_size: int, padding_mask: PaddingMask | None = No
     Returns:
         (B, C, K * K), rows of the grid first.
     """
+    if padding_mask is None and is_exporting():
+        # ONNX has no adaptive average over bins that do not divide the map.
+        sides = (torch.ones_like(side, dtype=torch.int32) for side in (x[:, 0, :, 0], x[:, 0, 0]))
+        padding_mask = PaddingMask(torch.stack([side.sum(1, dtype=torch.int32) for side in sides], 1), x.shape[2:])
     if padding_mask is not None:
         return _pool_masked(x, padding_mask, kernel_size, grid=True)
     return F.adaptive_avg_pool2d(x, kernel_size).flatten(2)

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.newer_torch
 FORMS = {
     'AttNet': (AttNet, {}),
     'AttNet-masked': (AttNet, dict(mask_padding=True, out_norm=True)),
+    'AttNet-grid': (AttNet, dict(context_pool='grid')),
     'AttNet-grid-masked': (AttNet, dict(mask_padding=True, context_pool='grid')),
     'AttNet-classification': (AttNet, dict(gap_before_final_norm=True)),
     'ATConvPVT': (ATConvPVT, {}),
@@ -61,7 +62,7 @@ def assert_equal_at(session, model, *shapes):
             assert difference / wanted.abs().max() < 1e-5
 
 
-@pytest.mark.parametrize('form', ['AttNet', 'AttNet-masked', 'ATConvPVT', 'ATConvSwin'])
+@pytest.mark.parametrize('form', ['AttNet', 'AttNet-grid', 'AttNet-masked', 'ATConvPVT', 'ATConvSwin'])
 def test_default_exporter_with_dynamic_shapes(form):
     model = build(form, stages=2 if form == 'AttNet-masked' else 1)  # its symbolic shapes take seconds a stage
     assert_equal_at(export(model, EXPORTED, dynamo=True), model, EXPORTED, OTHER)

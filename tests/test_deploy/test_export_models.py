@@ -72,11 +72,17 @@ def exportable(model, scope='mmdet'):
     return exportable(model, scope)
 
 
+def hooks_of(model):
+    return sum(len(each._forward_hooks) + len(each._forward_pre_hooks) for each in model.modules())
+
+
 @pytest.mark.parametrize('cascade', [False, True])
 @pytest.mark.parametrize('mask_padding', [False, True])
 def test_detectors_find_what_mmdet_finds(cascade, mask_padding):
     model = build(detector_config(cascade, mask_padding=mask_padding))
+    hooks = hooks_of(model)
     form = exportable(model)
+    assert hooks_of(model) == hooks and bool(hooks) == mask_padding
     for size in ((101, 130), (64, 96)):
         image = photograph(*size)
         with torch.no_grad():
@@ -96,7 +102,7 @@ def test_a_cascade_of_any_size_in_onnx(tmp_path):
     from mmatconv.deploy.export.exported_model import ExportedModel
     from mmatconv.deploy.export.write import write
 
-    model = build(detector_config(cascade=True))
+    model = build(detector_config(cascade=True, mask_padding=True))
     write(exportable(model), photograph(101, 130)[None], tmp_path / 'a.onnx', 'onnx', dynamic=True)
     exported = ExportedModel(str(tmp_path / 'a.onnx'), model, 'mmdet')
     for size in ((101, 130), (160, 75)):
@@ -156,6 +162,7 @@ def test_segmentors_predict_what_mmseg_predicts(in_testing):
 
     config = Config.fromfile(CONFIGS / 'seg.py').model
     config.data_preprocessor.test_cfg = in_testing
+    config.backbone.mask_padding = True
     model = build(config, 'mmseg')
     image = photograph(70, 75)
     shapes = dict(ori_shape=(70, 75), img_shape=(70, 75), pad_shape=(70, 75))

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from mmatconv.deploy.export.checks import child, refuse_other
+from mmatconv.deploy.export.maps import Maps
 from mmatconv.deploy.export.pixels import Pixels
 from mmatconv.errors import UserError
 
@@ -33,11 +34,9 @@ class Classifier(nn.Module):
                 'class by a softmax, as LinearClsHead'
             )
         self.pixels = Pixels(model.data_preprocessor)
-        self.backbone = model.backbone
-        self.neck = child(model, 'neck')
+        self.maps = Maps(model)
         self.head = head
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
         """Pixels (B, C, H, W) -> logits (B, classes)."""
-        maps = self.backbone(self.pixels(image))
-        return (self.head(maps if self.neck is None else self.neck(maps)),)
+        return (self.head(self.maps(self.pixels(image))),)

@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 
 from mmatconv.deploy.export.boxes import limits_of
-from mmatconv.deploy.export.checks import child, refuse_other
+from mmatconv.deploy.export.checks import refuse_other
+from mmatconv.deploy.export.maps import Maps
 from mmatconv.deploy.export.pixels import Pixels
 from mmatconv.deploy.export.proposals import Proposals
 from mmatconv.deploy.export.roi_heads import Boxes, Masks, check_roi_head
@@ -27,8 +28,7 @@ class Detector(nn.Module):
         refuse_other(model, 'model', ['FasterRCNN', 'MaskRCNN', 'CascadeRCNN'])
         check_roi_head(model.roi_head)
         self.pixels = Pixels(model.data_preprocessor)
-        self.backbone = model.backbone
-        self.neck = child(model, 'neck')
+        self.maps = Maps(model)
         self.proposals = Proposals(model.rpn_head)
         self.boxes = Boxes(model.roi_head)
         self.masks = Masks(model.roi_head) if model.roi_head.with_mask else None
@@ -39,9 +39,7 @@ class Detector(nn.Module):
         masks, probabilities (N, S, S) over the area of each box; N is the number of detections.
         """
         limits = limits_of(image)
-        maps = self.backbone(self.pixels(image))
-        if self.neck is not None:
-            maps = self.neck(maps)
+        maps = self.maps(self.pixels(image))
         boxes, scores, labels, found = self.boxes(maps, *self.proposals(maps, limits), limits)
         masks = [] if self.masks is None else [self.masks(maps, boxes, labels)]
         return tuple(output[found] for output in (boxes, scores, labels, *masks))

@@ -1,11 +1,13 @@
 """Segmentors of mmseg as one function of images."""
 
 from copy import deepcopy
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmatconv.deploy.export.checks import child, refuse_other
+from mmatconv.deploy.export.checks import refuse_other
+from mmatconv.deploy.export.maps import Maps
 from mmatconv.deploy.export.pixels import Pixels
 from mmatconv.errors import UserError
 
@@ -43,41 +45,30 @@ class Segmentor(nn.Module):
                 'image; add --cfg-options model.test_cfg.mode=whole'
             )
         self.pixels = Pixels(model.data_preprocessor)
-        self.backbone = model.backbone
-        self.neck = child(model, 'neck')
+        self.maps = Maps(model)
         self.head = _sizes_kept(deepcopy(head))
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
         """Pixels (B, C, H, W) -> logits (B, classes, H, W)."""
         padded = self.pixels(image)
-        maps = self.backbone(padded)
-        logits = self.head(maps if self.neck is None else self.neck(maps))
+        logits = self.head(self.maps(padded))
         logits = F.interpolate(logits, size=padded.shape[2:], mode='bilinear', align_corners=self.head.align_corners)
         return (logits[..., : image.shape[2], : image.shape[3]],)
 
 
-class Enlarge(nn.Module):
-    """mmseg's Upsample by a whole factor.
+def _sizes_kept(head: nn.Module) -> nn.Module:
+    """Has every Upsample by a whole factor compute with whole numbers.
 
     Its own sizes go through a float and ``int()``, which makes those of the exported image constants of the graph.
     """
-
-    def __init__(self, factor: int, mode: str, align_corners: bool | None) -> None:
-        super().__init__()
-        self.factor, self.mode, self.align_corners = factor, mode, align_corners
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, factor * H, factor * W)."""
-        size = [side * self.factor for side in x.shape[2:]]
-        return F.interpolate(x, size=size, mode=self.mode, align_corners=self.align_corners)
-
-
-def _sizes_kept(head: nn.Module) -> nn.Module:
-    """The head with Enlarge in the place of every Upsample by a whole factor."""
     from mmseg.models.utils import Upsample
 
-    for parent in list(head.modules()):
-        for name, layer in parent.named_children():
-            if type(layer) is Upsample and not layer.size and float(layer.scale_factor).is_integer():
-                setattr(parent, name, Enlarge(int(layer.scale_factor), layer.mode, layer.align_corners))
+    for layer in head.modules():
+        if type(layer) is Upsample and not layer.size and float(layer.scale_factor).is_integer():
+            layer.forward = partial(_enlarge, int(layer.scale_factor), layer.mode, layer.align_corners)
     return head
+
+
+def _enlarge(factor: int, mode: str, align_corners: bool | None, x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C, factor * H, factor * W)."""
+    return F.interpolate(x, size=[side * factor for side in x.shape[2:]], mode=mode, align_corners=align_corners)
