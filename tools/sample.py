@@ -1,7 +1,7 @@
 """Generates images with a trained model of configs/sit, and writes them, a sheet of them and samples.json.
 
 Example:
-    python tools/sample.py configs/sit/sit-hybrid-tiny_one-shapes-32px.py iter_1500.pth --out shapes --guidance 2
+    python tools/sample.py configs/sit/sit-hybrid-tiny_one-shapes-16px.py iter_2200.pth --out shapes --guidance 2
 """
 
 import json

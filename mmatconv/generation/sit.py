@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mmatconv.errors import UserError
 from mmatconv.generation.blocks import Attention, FinalLayer, SiTATConv, SiTBlock
 from mmatconv.generation.embeddings import LabelEmbedder, TimeEmbedder, position_embedding
+from mmatconv.layers.init import STYLES
 from mmatconv.ops.autocast import autocast_dtype
 
 # What the blocks have, in turn.
@@ -36,9 +37,12 @@ class SiT(nn.Module):
         learn_sigma: Twice the channels come out of the last layer, of which the second half is dropped: the released
             weights have it. Default: True.
         mlp_ratio: Hidden channels of the MLPs over ``hidden_size``. Default: 4.
+        init: 'released' is the released code's. It begins nearly blind to time and class, which 'live', for short
+            training from scratch, embeds at the scale of one; with unit-normal ``kernel_proj`` biases in ATConv.
+            Default: 'released'.
 
     Raises:
-        UserError: An unknown ``arch`` or ``token_mixer``, or sizes that do not divide.
+        UserError: An unknown ``arch``, ``token_mixer`` or ``init``, or sizes that do not divide.
     """
 
     arch_settings = {
@@ -58,8 +62,11 @@ class SiT(nn.Module):
         class_dropout_prob: float = 0.1,
         learn_sigma: bool = True,
         mlp_ratio: float = 4.0,
+        init: str = 'released',
     ) -> None:
         super().__init__()
+        if init not in STYLES:
+            raise UserError(f'init must be one of {", ".join(STYLES)}, but is {init!r}.')
         settings = self._settings(arch)
         if token_mixer not in TOKEN_MIXERS:
             raise UserError(f'token_mixer must be one of {", ".join(TOKEN_MIXERS)}, but is {token_mixer!r}.')
@@ -89,6 +96,8 @@ class SiT(nn.Module):
             self.blocks.append(SiTBlock(dim, SiTATConv(dim) if atconv else Attention(dim, heads), mlp_ratio))
         self.final_layer = FinalLayer(dim, patch * patch * self.out_channels)
         self._initialize()
+        if init == 'live':
+            self._enliven()
 
     def _settings(self, arch: str | Mapping[str, int]) -> Mapping[str, int]:
         names = self.arch_settings['S/2']
@@ -123,6 +132,15 @@ class SiT(nn.Module):
         gates = [module.adaLN_modulation[1] for module in (*self.blocks, self.final_layer)]
         for layer in (*gates, self.final_layer.linear):
             nn.init.zeros_(layer.weight)
+
+    def _enliven(self) -> None:
+        # The waves of times from 0 to 1 differ little, and the released layers begin with a hundredth of that.
+        nn.init.normal_(self.t_embedder.mlp[0].weight, std=0.25)
+        nn.init.xavier_uniform_(self.t_embedder.mlp[2].weight)
+        nn.init.normal_(self.y_embedder.embedding_table.weight)
+        for module in self.modules():
+            if isinstance(module, SiTATConv):
+                nn.init.normal_(module.kernel_proj.bias)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """The velocity.

@@ -25,7 +25,7 @@ def test_each_picture_holds_one_whole_shape_of_its_class(label):
     """Its outline is no other's, its hue mostly that of its class."""
     near, holes = 0, Counter()
     for i in range(20):
-        image = draw_shape(np.random.default_rng([0, label, i]), label)
+        image = draw_shape(np.random.default_rng([0, label, i]), label, 32)
         assert image.shape == (32, 32, 3) and image.dtype == np.uint8
         mask, (blue, green, red) = seen(image)
         # It may touch the border, which is 124 pixels long.
@@ -52,13 +52,13 @@ def test_shapes_stand_upright():
 
 def test_files(tmp_path):
     told = []
-    write_one_shapes(tmp_path / 'a', 2, 16, seed=3, progress=lambda *each: told.append(each))
+    write_one_shapes(tmp_path / 'a', 2, 24, seed=3, progress=lambda *each: told.append(each))
     assert told[:2] == [('disc', 1, 2), ('disc', 2, 2)] and len(told) == 10
     names = sorted(str(path.relative_to(tmp_path / 'a')) for path in (tmp_path / 'a').rglob('*.png'))
     assert names == sorted(f'{name}/00000{i}.png' for name in CLASSES for i in (1, 2))
-    write_one_shapes(tmp_path / 'b', 1, 16, seed=3)
+    write_one_shapes(tmp_path / 'b', 1, 24, seed=3)
     same, again = (tmp_path / name / 'star' / '000001.png' for name in 'ab')
-    assert same.read_bytes() == again.read_bytes() and cv2.imread(str(same)).shape == (16, 16, 3)
+    assert same.read_bytes() == again.read_bytes() and cv2.imread(str(same)).shape == (24, 24, 3)
     with pytest.raises(UserError, match='is not empty and is not overwritten'):
         write_one_shapes(tmp_path / 'a', 1, 16)
     with pytest.raises(UserError, match='count is 0, expected a whole number from 1 to 1000000'):

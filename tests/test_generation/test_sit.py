@@ -139,6 +139,22 @@ def test_it_begins_as_zero():
     assert torch.equal(model(x, torch.rand(2), torch.tensor([0, 4])), torch.zeros_like(x))
 
 
+def test_a_live_model_sees_time_and_class_from_the_beginning():
+    def spread(style):
+        """How far apart what the blocks are told of times and of classes is."""
+        torch.manual_seed(0)
+        model = SiT(TINY, 'hybrid', 8, num_classes=5, init=style).eval()
+        times, classes = model.t_embedder(torch.linspace(0, 1, 9)), model.y_embedder(torch.arange(5))
+        return [float(told.std(0).mean().detach()) for told in (times, classes)]
+
+    # A hidden layer of 48 channels and one number for each class and channel: far more than chance would differ.
+    assert all(live > 20 * released for live, released in zip(spread('live'), spread('released')))
+    live = SiT(TINY, 'hybrid', 8, init='live')
+    assert live.blocks[1].attn.kernel_proj.bias.std() > 0.5
+    x = torch.randn(2, 4, 8, 8)
+    assert torch.equal(live(x, torch.rand(2)), torch.zeros_like(x))
+
+
 @pytest.mark.parametrize('mixer', ['attention', 'atconv'])
 def test_half_precision_stays_near(mixer):
     model = tiny(mixer, std=0.1)  # larger weights make attention a choice that a rounding can turn
@@ -159,6 +175,7 @@ def test_half_precision_stays_near(mixer):
         (dict(arch='H/2'), 'arch must be one of S/2, B/2, L/2, XL/2 or a dict of depth, .* but is .H/2.'),
         (dict(token_mixer='conv'), "token_mixer must be one of attention, atconv, hybrid, but is 'conv'"),
         (dict(arch=dict(TINY, num_heads=5)), r'divisible by 4 and by num_heads \(5\), but is 48'),
+        (dict(init='random'), "init must be one of released, live, but is 'random'"),
         (dict(num_classes=0), r'num_classes must be 1 \(a model without classes\) or more, but is 0'),
         (dict(input_size=(8, 9)), 'multiples of the patch size 2, but is 8 x 9'),
     ],

@@ -50,7 +50,7 @@ def test_file_name_says_what_is_inside(path):
     [
         'configs/sit/sit-hybrid-xl_8xb32-400k_in1k-latents-256px.py',
         'configs/sit/sit-atconv-s_8xb16-400k_ffhq-latents-512px.py',
-        'configs/sit/sit-hybrid-tiny_one-shapes-32px.py',
+        'configs/sit/sit-hybrid-tiny_one-shapes-16px.py',
     ],
 )
 def test_trains_a_step(path):

@@ -19,7 +19,7 @@ def main(progress: report.Progress) -> None:
     parser = Parser('make_one_shapes.py', description=__doc__.splitlines()[0])
     parser.add_argument('target', type=Path, help='folder to write; must not exist or be empty')
     parser.add_argument('--count', type=int, default=1000, help='images of each class (default: 1000)')
-    parser.add_argument('--size', type=int, default=32, help='side of the images in pixels (default: 32)')
+    parser.add_argument('--size', type=int, default=16, help='side of the images in pixels (default: 16)')
     parser.add_argument('--seed', type=int, default=0, help='another seed gives other pictures (default: 0)')
     args = parser.parse_args()
 

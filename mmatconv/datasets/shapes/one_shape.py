@@ -15,18 +15,18 @@ from mmatconv.datasets.shapes.outlines import coverage, random_outline
 from mmatconv.errors import UserError
 
 # Longer side of the shape's box as a share of the image side, and how far it is turned at most, in radians.
-SCALES = (0.6, 0.85)
+SCALES = (0.7, 0.9)
 TILT = 0.25
 SMALLEST = 64  # drawn at this size or more, and made smaller
 
 
-def draw_shape(rng: np.random.Generator, label: int, size: int = 32) -> np.ndarray:
+def draw_shape(rng: np.random.Generator, label: int, size: int = 16) -> np.ndarray:
     """One whole shape in the hue of its class, lit from a side, on a muted background.
 
     Args:
         rng: The only source of randomness.
         label: Index in CLASSES.
-        size: Side of the image in pixels. Default: 32.
+        size: Side of the image in pixels. Default: 16.
 
     Returns:
         (size, size, 3) uint8 in OpenCV's order, BGR.
@@ -54,7 +54,7 @@ def draw_shape(rng: np.random.Generator, label: int, size: int = 32) -> np.ndarr
 def write_one_shapes(
     target: str | os.PathLike[str],
     count: int = 1000,
-    size: int = 32,
+    size: int = 16,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> None:
@@ -63,7 +63,7 @@ def write_one_shapes(
     Args:
         target: Folder that does not exist yet or is empty.
         count: Images of each class, 1 or more. Default: 1000.
-        size: Side of the images in pixels, 8 to 2048. Default: 32.
+        size: Side of the images in pixels, 8 to 2048. Default: 16.
         seed: 0 or more. Default: 0.
         progress: Called with the name of the class, the images done and their total. Default: None.
 

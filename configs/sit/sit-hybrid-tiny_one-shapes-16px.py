@@ -1,17 +1,18 @@
-"""A tiny SiT-Hybrid on generated shapes of 32 pixels, five classes, from scratch on a CPU."""
+"""A tiny SiT-Hybrid on generated shapes of 16 pixels, five classes, from scratch on a CPU."""
 
 _base_ = '../_base_/generation/flow_matching.py'
 
 data_hint = 'python tools/dataset_tools/make_one_shapes.py data/one_shapes writes it'
-iterations = 1500
+iterations = 2200
 model = dict(
     backbone=dict(
         arch=dict(depth=4, hidden_size=128, num_heads=4, patch_size=4),
         token_mixer='hybrid',
-        input_size=32,
+        input_size=16,
         in_channels=3,
         num_classes=5,
         learn_sigma=False,
+        init='live',
     ),
     data_preprocessor=dict(mean=[127.5] * 3, std=[63.75] * 3, to_rgb=True),
 )
@@ -23,8 +24,8 @@ train_dataloader = dict(
         data_root='data/one_shapes',
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='ResizeEdge', scale=32, backend='pillow', interpolation='bicubic'),
-            dict(type='CenterCrop', crop_size=32),
+            dict(type='ResizeEdge', scale=16, backend='pillow', interpolation='bicubic'),
+            dict(type='CenterCrop', crop_size=16),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackInputs'),
         ],
