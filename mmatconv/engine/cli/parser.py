@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
 
 def train_parser() -> Parser:
     """The options of tools/train.py."""
-    parser = Parser('train.py', description='Trains a detector, a segmentor or a classifier.')
+    parser = Parser('train.py', description='Trains a detector, a segmentor, a classifier or an image generator.')
     _add_common(parser)
     parser.add_argument('--amp', action='store_true', help='mixed precision: fp16 on a GPU, bf16 on the CPU')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
