@@ -74,8 +74,10 @@ class ConvGLU(nn.Module):
             return self._project(product, self._gain(normalised), self.fc2.matrix, self.fc2.bias, eps, None)
         expand, expand_bias, gain, project, project_bias = self._cast_weights(pixels, normalised)
         sizes = None if padding_mask is None else padding_mask.sizes
-        both = linear(pixels, expand, expand_bias)
-        product, scale = conv_gelu_mul(both, self.dwconv.weight, self.dwconv.bias, eps, path, sizes)
+        # Detached: the gate finds the gradient of its bias.
+        both = linear(pixels, expand, expand_bias.detach())
+        depthwise = self.dwconv.weight, self.dwconv.bias
+        product, scale = conv_gelu_mul(both, self.fc1.bias, *depthwise, eps, path, sizes)
         return self._project(product, gain, project, project_bias, eps, scale)
 
     def _gain(self, normalised: bool) -> Tensor | None:

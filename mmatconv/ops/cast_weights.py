@@ -56,6 +56,7 @@ class _CastWeights(torch.autograd.Function):
     @staticmethod
     def forward(ctx, dtype: torch.dtype, parts: tuple[Parts, ...], *weights: Tensor) -> tuple[Tensor, ...]:
         ctx.parts, ctx.dtype = parts, weights[0].dtype
+        ctx.set_materialize_grads(False)
         shapes, sizes, gaps = _places(tuple(weight.shape for weight in weights), parts)
         blank = weights[0].new_zeros(max(gaps)) if any(gaps) else None
         pieces, left = [], iter(gaps)
@@ -69,11 +70,17 @@ class _CastWeights(torch.autograd.Function):
         return tuple(part.view(shape) for part, shape in zip(flat[::2], shapes))
 
     @staticmethod
-    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        together = torch.cat([grad.flatten() for grad in grads]).to(ctx.dtype)
+    def backward(ctx, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        known = [grad.flatten() for grad in grads if grad is not None]
+        if not known:
+            return (None,) * (2 + len(grads))
+        flat = iter(torch.cat(known).to(ctx.dtype).split([grad.numel() for grad in known]))
         results = []
-        for (count, zeros), grad, flat in zip(ctx.parts, grads, together.split([grad.numel() for grad in grads])):
-            grad = flat.view(count, -1, *grad.shape[1:])
+        for (count, zeros), grad in zip(ctx.parts, grads):
+            if grad is None:
+                results.append(None)
+                continue
+            grad = next(flat).view(count, -1, *grad.shape[1:])
             results.append((grad[:, : grad.shape[1] - zeros] if zeros else grad).flatten(0, 1))
         return None, None, *results
 

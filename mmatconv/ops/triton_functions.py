@@ -35,10 +35,28 @@ def gelu(x):
     return 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
 
 
-@triton.jit(do_not_specialize=['tiles', 'numel'])
-def sum_tiles_kernel(partial, total, tiles, numel, BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr):
-    """``total`` (numel), the sum of ``partial`` (tiles, numel) in an order that depends on nothing but ``tiles``."""
-    columns = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+@triton.jit(do_not_specialize=['tiles', 'numel', 'other_tiles', 'other_numel'])
+def sum_tiles_kernel(
+    partial, total, other_partial, other_total,
+    tiles, numel, other_tiles, other_numel,
+    BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """``total`` (numel), the sum of ``partial`` (tiles, numel), and the same of the others unless None.
+
+    The order of a sum depends on nothing but ``tiles``.
+    """
+    program = tl.program_id(0)
+    blocks = (numel + BLOCK_N - 1) // BLOCK_N
+    if program < blocks:
+        _sum_block(program, partial, total, tiles, numel, BLOCK_T, BLOCK_N)
+    if other_partial is not None:
+        if program >= blocks:
+            _sum_block(program - blocks, other_partial, other_total, other_tiles, other_numel, BLOCK_T, BLOCK_N)
+
+
+@triton.jit
+def _sum_block(block, partial, total, tiles, numel, BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr):
+    columns = block * BLOCK_N + tl.arange(0, BLOCK_N)
     sums = tl.zeros((BLOCK_T, BLOCK_N), partial.dtype.element_ty)
     for first in range(0, tiles, BLOCK_T):
         rows = first + tl.arange(0, BLOCK_T)

@@ -20,15 +20,23 @@ def ceil_div(a: int, b: int) -> int:
     return (a + b - 1) // b
 
 
-def sum_tiles(partial: Tensor, total: Tensor) -> None:
-    """Write the sum of ``partial`` (tiles, N) over its tiles to ``total``, of N elements."""
-    _sum_tiles(*partial.shape)(partial, total)
+def sum_tiles(
+    partial: Tensor, total: Tensor, other_partial: Tensor | None = None, other_total: Tensor | None = None
+) -> None:
+    """Write the sum of ``partial`` (tiles, N) over its tiles to ``total``, of N elements.
+
+    The others, of which tiles and N may differ, are summed in the same launch. Default: None.
+    """
+    other_shape = (0, 0) if other_partial is None else other_partial.shape
+    _sum_tiles(*partial.shape, *other_shape)(partial, total, other_partial, other_total)
 
 
 @lru_cache(PLANS)
-def _sum_tiles(tiles: int, numel: int) -> Plan:
+def _sum_tiles(tiles: int, numel: int, other_tiles: int, other_numel: int) -> Plan:
     # Few columns and many tiles for each program: the gradients of a few hundred kernels have hundreds of tiles.
-    return Plan(sum_tiles_kernel, (ceil_div(numel, 32),), (tiles, numel), BLOCK_T=64, BLOCK_N=32)
+    block = 32
+    grid = (ceil_div(numel, block) + ceil_div(other_numel, block),)
+    return Plan(sum_tiles_kernel, grid, (tiles, numel, other_tiles, other_numel), BLOCK_T=64, BLOCK_N=block)
 
 
 def map_arguments(

@@ -36,6 +36,15 @@ def test_each_is_cast_and_padded(parts, dtype):
     assert all(torch.equal(*pair) for pair in zip(found, torch.autograd.grad(expected, weights, grads)))
 
 
+def test_results_without_a_gradient():
+    weights = [make(*shape, seed=i).requires_grad_() for i, shape in enumerate(SHAPES)]
+    results = cast_weights(weights, torch.bfloat16, PARTS)
+    grad = make(*results[2].shape).bfloat16()
+    found = torch.autograd.grad(results[2], weights, grad, allow_unused=True)
+    assert [g is None for g in found] == [True, True, False, True]
+    assert torch.equal(found[2], grad.float())
+
+
 def test_gradients_of_gradients():
     weights = [make(*shape, seed=i).double().requires_grad_() for i, shape in enumerate(SHAPES)]
     assert torch.autograd.gradgradcheck(lambda *w: [r**2 for r in cast_weights(w, torch.float64, PARTS)], weights)

@@ -108,7 +108,7 @@ def test_gelu_of_every_size(device):
 
 
 def exact_conv(both, weight, bias, sizes, eps):
-    """(product, scale) from plain operations, samples one by one."""
+    """(product, scale) from plain operations, samples one by one; the bias that ``both`` contains does not matter."""
     hidden = len(weight)
     gate, value = both.chunk(2, -1)
     maps = []
@@ -123,12 +123,21 @@ def exact_conv(both, weight, bias, sizes, eps):
 
 
 def make_conv(shape, hidden, dtype, device):
-    """Maps with zeros from channel ``hidden`` on, weight, bias and the gradients of product and scale."""
+    """Maps with zeros from channel ``hidden`` on, their bias, weight, bias and the gradients of product and scale."""
     gate, value, grad = (make(*shape, dtype=dtype, device=device, seed=i) for i in range(3))
     gate[..., hidden:] = value[..., hidden:] = 0
     options = dict(dtype=wide(dtype), device=device)
     weight, bias = make(hidden, 1, 3, 3, **options), make(hidden, **options)
-    return (torch.cat([gate, value], -1), weight, bias), (grad, make(*shape[:3], 1, **options))
+    both_bias = make(2 * hidden, **options)
+    return (torch.cat([gate, value], -1), both_bias, weight, bias), (grad, make(*shape[:3], 1, **options))
+
+
+def gradients_of_exact(outputs, inputs, grads):
+    """To (both, its bias, weight, bias): the bias has been added to every pixel of ``both``."""
+    both, both_bias, *weights = inputs
+    grad_both, *others = torch.autograd.grad(outputs, (both, *weights), grads)
+    halves = grad_both.sum((0, 1, 2)).view(2, -1)[:, : len(both_bias) // 2]
+    return grad_both, halves.flatten(), *others
 
 
 def check_conv(inputs, grads, sizes, eps, assert_exact):
@@ -139,18 +148,19 @@ def check_conv(inputs, grads, sizes, eps, assert_exact):
     assert results[0].is_contiguous()
     assert results[0].dtype == dtype
     assert (results[1] is None) == (eps is None)
-    exact = [t.detach().double().cpu().requires_grad_() for t in inputs]
-    expected = exact_conv(*exact, sizes, eps)
+    both, _, *weights = exact = [t.detach().double().cpu().requires_grad_() for t in inputs]
+    expected = exact_conv(both, *weights, sizes, eps)
     count = 1 + (eps is not None)
     results, expected = results[:count], expected[:count]
     gradients = torch.autograd.grad(results, inputs, grads[:count])
-    exact_gradients = torch.autograd.grad(expected, exact, [t.double().cpu() for t in grads[:count]])
+    exact_gradients = gradients_of_exact(expected, exact, [t.double().cpu() for t in grads[:count]])
     assert [t.dtype for t in gradients] == [t.dtype for t in inputs]
     values = [t.detach() for t in expected]
     assert_exact(results, values, UNITS[dtype], ('product', 'scale'))
     # The gradient of the convolution's output is rounded before it becomes that of gate, weight and bias.
     gradients = [t.to(dtype) for t in gradients]
-    assert_exact(gradients, exact_gradients, UNITS[dtype], ('grad map', 'grad weight', 'grad bias'))
+    names = ('grad map', 'grad bias of the map', 'grad weight', 'grad bias')
+    assert_exact(gradients, exact_gradients, UNITS[dtype], names)
     if sizes is not None:
         valid = torch.zeros(inputs[0].shape[:3], dtype=torch.bool)
         for sample, (rows, columns) in zip(valid, sizes):
@@ -204,20 +214,21 @@ CONV_VIEWS = {
 
 @pytest.mark.parametrize('view', CONV_VIEWS)
 def test_conv_of_views(view, device, poisoned, assert_exact):
-    (both, weight, bias), (grad, grad_scale) = make_conv((2, 3, 4, 8), 8, torch.float32, device)
+    (both, *weights), (grad, grad_scale) = make_conv((2, 3, 4, 8), 8, torch.float32, device)
     both = CONV_VIEWS[view](both)
     width = both.shape[2]
     grads = (
         grad[:, :, :width].transpose(0, 1).contiguous().transpose(0, 1),
         grad_scale[:1, :, :width].expand(2, 3, -1, 1),
     )
-    check_conv((both, weight, bias), grads, None, EPS, assert_exact)
+    check_conv((both, *weights), grads, None, EPS, assert_exact)
 
 
 def test_conv_of_1365_channels_is_cut_into_blocks(device, assert_exact):
     """All channels of a pixel are in no single program: their sums of squares come from 43."""
     inputs, _ = make_conv((1, 1, 1, 1365), 1365, torch.float32, device)
-    expected = exact_conv(*(t.double().cpu() for t in inputs), None, EPS)
+    both, _, *weights = (t.double().cpu() for t in inputs)
+    expected = exact_conv(both, *weights, None, EPS)
     assert_exact(conv_gelu_mul(*inputs, EPS, PATH), expected, 16, ('product', 'scale'))
 
 
@@ -234,8 +245,12 @@ def test_gradients_of_gradients(device):
     assert torch.autograd.gradgradcheck(lambda *pair: gelu_mul(*pair, PATH), pair, fast_mode=True)
     inputs = [t.requires_grad_() for t in make_conv((2, 2, 3, 2), 2, torch.float64, device)[0]]
     sizes = torch.tensor([[2, 2], [1, 3]], device=device)
-    assert torch.autograd.gradgradcheck(lambda *t: conv_gelu_mul(*t, EPS, PATH, sizes), inputs, fast_mode=True)
-    assert torch.autograd.gradgradcheck(lambda *t: conv_gelu_mul(*t, None, PATH)[0], inputs, fast_mode=True)
+
+    def mix(both, both_bias, *arguments):
+        return conv_gelu_mul(both + both_bias.detach(), both_bias, *arguments)
+
+    assert torch.autograd.gradgradcheck(lambda *t: mix(*t, EPS, PATH, sizes), inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda *t: mix(*t, None, PATH)[0], inputs, fast_mode=True)
 
 
 def test_nothing_to_gate(device):
@@ -249,7 +264,7 @@ def test_nothing_to_gate(device):
     assert [t.shape for t in results] == [(0, 2, 3, 4), (0, 2, 3, 1)]
     gradients = torch.autograd.grad(results, inputs, grads)
     assert [t.shape for t in gradients] == [t.shape for t in inputs]
-    assert not gradients[1].any()
+    assert not any(t.any() for t in gradients[1:])
 
 
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
@@ -257,7 +272,8 @@ def test_scale_goes_to_the_product_behind_it(dtype, device):
     inputs, _ = make_conv((1, 2, 2, 24), 24, dtype, device)
     gain, weight = make(24, dtype=dtype, device=device), make(7, 24, dtype=dtype, device=device)
     product, scale = conv_gelu_mul(*inputs, EPS, PATH)
-    exact = exact_conv(*(t.double() for t in inputs), None, EPS)
+    both, _, *weights = (t.double() for t in inputs)
+    exact = exact_conv(both, *weights, None, EPS)
     expected = F.linear(exact[0] * exact[1] * gain.double(), weight.double())
     output = rms_linear(product, gain, weight, EPS, scale).double()
     assert (output - expected).abs().max() <= 16 * torch.finfo(dtype).eps * expected.abs().max()
@@ -307,7 +323,8 @@ def test_torch_computes_the_same(eps, device):
     inputs = [t.requires_grad_() for t in inputs]
     count = 1 + (eps is not None)
     results = conv_gelu_mul(*inputs, eps, 'grouped', torch.tensor([[3, 2], [2, 4]], device=device))[:count]
-    expected = exact_conv(*inputs, [[3, 2], [2, 4]], eps)[:count]
+    both, _, *weights = inputs
+    expected = exact_conv(both, *weights, [[3, 2], [2, 4]], eps)[:count]
     torch.testing.assert_close(results, expected)
-    gradients = (torch.autograd.grad(outputs, inputs, grads[:count]) for outputs in (results, expected))
-    torch.testing.assert_close(*gradients)
+    gradients = torch.autograd.grad(results, inputs, grads[:count])
+    torch.testing.assert_close(gradients, gradients_of_exact(expected, inputs, grads[:count]))

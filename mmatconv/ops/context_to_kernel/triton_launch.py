@@ -186,9 +186,7 @@ def generate_gradients(
     weight = weight.contiguous()
     shift = weight if bias is None else bias.contiguous()
     plan(grad, context, weight, shift, difference.contiguous(), grad_context, shares, partial)
-    sum_tiles(partial, sums)
-    if splits > 1:
-        sum_tiles(shares, grad_difference)
+    sum_tiles(partial, sums, *((shares, grad_difference) if splits > 1 else ()))
     return grad_context, grad_weight, grad_bias, grad_difference
 
 

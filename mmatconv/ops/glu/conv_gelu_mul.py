@@ -15,6 +15,7 @@ from mmatconv.ops.tracing import is_observed
 
 def conv_gelu_mul(
     both: Tensor,
+    both_bias: Tensor,
     weight: Tensor,
     bias: Tensor,
     eps: float | None,
@@ -29,6 +30,9 @@ def conv_gelu_mul(
     Args:
         both: (B, H, W, 2 * D), gate and value; copied unless channels are adjacent and pixels evenly spaced in memory.
             One map, so that one product makes it and takes its gradient.
+        both_bias: (2 * E,), what has been added to every pixel of ``both``. It is not read: its gradient, the sum of
+            that of ``both``, is found on the way, where a product would read the whole map for it. Add it to ``both``
+            detached.
         weight: (E, 1, 3, 3). Channels from E to D of gate and value are padding, must be zero, and stay so.
         bias: (E,).
         eps: Added to the mean square over the E channels; None for no scale.
@@ -44,16 +48,18 @@ def conv_gelu_mul(
         UserError: Path 'triton' where it cannot run.
     """
     if is_observed():
-        return _plain(both, weight, bias, sizes, eps)
-    return _ConvGeluMul.apply(both, weight, bias, sizes, eps, path)
+        return _plain(both, both_bias, weight, bias, sizes, eps)
+    return _ConvGeluMul.apply(both, both_bias, weight, bias, sizes, eps, path)
 
 
 def _plain(
-    both: Tensor, weight: Tensor, bias: Tensor, sizes: Tensor | None, eps: float | None
+    both: Tensor, both_bias: Tensor, weight: Tensor, bias: Tensor, sizes: Tensor | None, eps: float | None
 ) -> tuple[Tensor, Tensor | None]:
     hidden = weight.shape[0]
-    gate, value = both.chunk(2, dim=-1)
-    pad = gate.shape[-1] - hidden
+    pad = both.shape[-1] // 2 - hidden
+    # Adds zero, whose derivative is that of the bias.
+    zero = F.pad((both_bias - both_bias.detach()).view(2, hidden), (0, pad)).flatten()
+    gate, value = (both + zero.to(both.dtype)).chunk(2, dim=-1)
     if sizes is not None:
         rows, columns = (torch.arange(side, device=gate.device) for side in gate.shape[1:3])
         valid = (rows < sizes[:, :1])[:, :, None] & (columns < sizes[:, 1:])[:, None]
@@ -69,6 +75,7 @@ class _ConvGeluMul(torch.autograd.Function):
     @staticmethod
     def forward(
         both: Tensor,
+        both_bias: Tensor,
         weight: Tensor,
         bias: Tensor,
         sizes: Tensor | None,
@@ -78,7 +85,7 @@ class _ConvGeluMul(torch.autograd.Function):
         with TritonLaunches('glu', both, path, 'conv') as launches:
             if launches is not None:
                 return launches.conv_gate(both, weight, bias, sizes, eps)
-        return _plain(both, weight, bias, sizes, eps)
+        return _plain(both, both_bias, weight, bias, sizes, eps)
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: tuple) -> None:
@@ -91,7 +98,8 @@ class _ConvGeluMul(torch.autograd.Function):
         if not torch.is_grad_enabled():
             with TritonLaunches('glu', inputs[0], ctx.path, 'conv') as launches:
                 if launches is not None:
-                    gradients = launches.conv_gate_gradients(grad, grad_scale, *inputs, sizes, scale)
+                    both, _, weight, bias = inputs
+                    gradients = launches.conv_gate_gradients(grad, grad_scale, both, weight, bias, sizes, scale)
                     return *gradients, None, None, None
         # In operations that autograd can differentiate again, and where Triton cannot run.
         with_scale = ctx.eps is not None
@@ -100,4 +108,4 @@ class _ConvGeluMul(torch.autograd.Function):
             return _plain(*inputs, sizes, ctx.eps)[: 1 + with_scale]
 
         grads = (grad, grad_scale)[: 1 + with_scale]
-        return *differentiable_gradients(plain, inputs, ctx.needs_input_grad[:3], grads), None, None, None
+        return *differentiable_gradients(plain, inputs, ctx.needs_input_grad[:4], grads), None, None, None

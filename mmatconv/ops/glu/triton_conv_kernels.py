@@ -158,13 +158,14 @@ def scale_kernel(
 
 @triton.jit(do_not_specialize=[*_SIZES, 'g_w', 'd_w'])
 def conv_gate_gradients_kernel(
-    g, x, weight, bias, sizes, grad, scale, grad_scale, z, p,
+    g, x, weight, bias, sizes, grad, scale, grad_scale, z, p, partial,
     units, hidden, height, width, channel_blocks, column_blocks, strips, rows, g_w, d_w,
     BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr, VEC: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Gradients ``z`` of the value ``x`` and ``p`` of the convolution's output, which is computed again.
 
     ``grad`` is the product's, ``grad_scale`` the scale's: ``d scale / d product = -scale ** 3 / hidden * product``.
+    ``z`` summed over the tile goes to this tile's place in ``partial`` (B * strips * column blocks, hidden).
     """
     sample, first, end, columns, channels = _tile(channel_blocks, column_blocks, strips, rows, height, BLOCK_W, BLOCK_C)
     bottom, side = _valid(sizes, sample, height, width)
@@ -195,6 +196,7 @@ def conv_gate_gradients_kernel(
     zero = tl.zeros((BLOCK_W, BLOCK_C), ACC) + biases
     result = _add(_add(zero, above, weights, 0, False), here, weights, 1, False)
     following = _add(zero, here, weights, 0, False)
+    value_sum = tl.zeros((BLOCK_W, BLOCK_C), ACC)
     g_at += 2 * width * g_step
     for row in range(first, end):
         wide = _wide(below, ACC)
@@ -212,13 +214,18 @@ def conv_gate_gradients_kernel(
             pixels += width
             root = tl.load(scale + pixels, mask=(columns < width) & (row + 1 < end), other=0)
             along = tl.load(grad_scale + pixels, mask=(columns < width) & (row + 1 < end), other=0) * share
-        tl.store(z_at, (total * activated).to(z.dtype.element_ty), mask=own)
+        for_value = total * activated
+        value_sum += for_value
+        tl.store(z_at, for_value.to(z.dtype.element_ty), mask=own)
         tl.store(p_at, (total * factor * slope).to(p.dtype.element_ty), mask=own)
         result = _add(following, wide, weights, 1, False)
         following = _add(zero, wide, weights, 0, False)
         g_at += width * g_step
         z_at += width * (2 * p_step)
         p_at += width * p_step
+    tile = (tl.program_id(0) // channel_blocks).to(tl.int64)
+    value_sum = tl.where(columns < width, value_sum, 0)
+    tl.store(partial + tile * hidden + channels, tl.sum(value_sum, 0)[None, :], mask=channels < hidden)
 
 
 @triton.jit(do_not_specialize=[*_SIZES, 'g_w'])
@@ -230,7 +237,8 @@ def conv_gradients_kernel(
     """Gradients of the convolution from the gradient ``p`` of its output.
 
     ``y`` is that of its input ``g``, zero in the padding. Those of its weights and bias, summed over the tile, are nine
-    numbers for each channel, then one, in this tile's place in ``partial`` (B * strips * column blocks, 10 * hidden).
+    numbers for each channel, then one, in this tile's place in ``partial`` (B * strips * column blocks, 11 * hidden).
+    Last comes the sum of ``y``, one number for each channel.
     """
     sample, first, end, columns, channels = _tile(channel_blocks, column_blocks, strips, rows, height, BLOCK_W, BLOCK_C)
     bottom, side = _valid(sizes, sample, height, width)
@@ -266,6 +274,7 @@ def conv_gradients_kernel(
         input * above[0] + next_input * here[0],
     )  # fmt: skip
     bias_sum = here[1]
+    input_sum = zero
     p_at += 2 * width * step
     for row in range(first, end):
         wide = _wide(below, ACC)
@@ -276,6 +285,7 @@ def conv_gradients_kernel(
         result = _add(result, wide, weights, 0, True)
         if sizes is not None:
             result = tl.where(valid & (row < bottom), result, 0)
+        input_sum += result
         tl.store(y_at, result.to(y.dtype.element_ty), mask=own)
         sums = (
             sums[0] + input * wide[2], sums[1] + input * wide[1], sums[2] + input * wide[0],
@@ -291,7 +301,10 @@ def conv_gradients_kernel(
         p_at += width * step
         y_at += width * (2 * step)
     tile = (tl.program_id(0) // channel_blocks).to(tl.int64)
-    start = partial + tile * 10 * hidden
+    start = partial + tile * 11 * hidden
     for k in tl.static_range(9):
         tl.store(start + channels * 9 + k, tl.sum(sums[k], 0)[None, :], mask=channels < hidden)
     tl.store(start + hidden * 9 + channels, tl.sum(bias_sum, 0)[None, :], mask=channels < hidden)
+    # Columns beyond the map neighbour its last one.
+    input_sum = tl.where(columns < width, input_sum, 0)
+    tl.store(start + hidden * 10 + channels, tl.sum(input_sum, 0)[None, :], mask=channels < hidden)

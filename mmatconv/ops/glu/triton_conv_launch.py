@@ -53,7 +53,7 @@ def conv_gate_gradients(
     bias: Tensor,
     sizes: Tensor | None,
     scale: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of :func:`conv_gate`.
 
     Args:
@@ -66,27 +66,30 @@ def conv_gate_gradients(
         scale: (B, H, W, 1) or None, what :func:`conv_gate` returned.
 
     Returns:
-        The gradients of gate and value as one, of weight and bias, contiguous.
+        The gradients of gate and value as one, its sum over the pixels (2 * E,), those of weight and bias, contiguous.
     """
     grad_both = torch.empty(both.shape, dtype=both.dtype, device=both.device)
     grad_gate, grad_value = grad_both.chunk(2, dim=3)
     grad_output = torch.empty(grad_gate.shape, dtype=both.dtype, device=both.device)
     hidden = len(weight)
-    total = torch.empty(10 * hidden, dtype=weight.dtype, device=weight.device)
-    grad_weight, grad_bias = total[: 9 * hidden].view(weight.shape), total[9 * hidden :]
+    total = torch.empty(12 * hidden, dtype=weight.dtype, device=weight.device)
+    grad_weight, grad_bias, sums = total.split([9 * hidden, hidden, 2 * hidden])
+    grad_weight = grad_weight.view(weight.shape)
     if not both.numel():
-        return grad_both, grad_weight.zero_(), grad_bias.zero_()
+        total.zero_()
+        return grad_both, sums, grad_weight, grad_bias
     gate, value = readable(both).chunk(2, dim=3)
     grad, weight = readable(grad), weight.contiguous()
     if scale is not None:
         grad_scale = grad_scale.contiguous()
-    plan = _gate_gradients(layout(gate), layout(grad), hidden)
-    plan(gate, value, weight, bias, sizes, grad, scale, grad_scale, grad_value, grad_output)
+    plan, tiles = _gate_gradients(layout(gate), layout(grad), hidden)
+    of_value = torch.empty((tiles, hidden), dtype=sum_dtype(gate), device=gate.device)
+    plan(gate, value, weight, bias, sizes, grad, scale, grad_scale, grad_value, grad_output, of_value)
     plan, tiles = _conv_gradients(layout(gate), hidden)
-    partial = torch.empty((tiles, total.numel()), dtype=sum_dtype(gate), device=gate.device)
-    plan(grad_output, gate, weight, sizes, grad_gate, partial)
-    sum_tiles(partial, total)
-    return grad_both, grad_weight, grad_bias
+    others = torch.empty((tiles, 11 * hidden), dtype=of_value.dtype, device=gate.device)
+    plan(grad_output, gate, weight, sizes, grad_gate, others)
+    sum_tiles(others, total, of_value, sums[hidden:])
+    return grad_both, sums, grad_weight, grad_bias
 
 
 def readable(x: Tensor) -> Tensor:
@@ -115,9 +118,10 @@ def _scale(blocks: int, pixels: int, hidden: int, eps: float) -> Plan:
 
 
 @lru_cache(PLANS)
-def _gate_gradients(gate: Layout, grad: Layout, hidden: int) -> Plan:
+def _gate_gradients(gate: Layout, grad: Layout, hidden: int) -> tuple[Plan, int]:
+    """The launch, and the tiles of pixels that it sums over."""
     programs, numbers, constants = _arguments((gate, grad), hidden, GATE_ELEMENTS)
-    return Plan(conv_gate_gradients_kernel, (programs,), numbers, **constants)
+    return Plan(conv_gate_gradients_kernel, (programs,), numbers, **constants), programs // numbers[4]
 
 
 @lru_cache(PLANS)
