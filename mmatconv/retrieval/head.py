@@ -38,7 +38,7 @@ class ReIDHead(LinearClsHead):
         return self.bottleneck(feats[-1])
 
     def loss(self, feats: Sequence[Tensor], data_samples: Sequence[DataSample], **kwargs: Any) -> dict[str, Tensor]:
-        """The loss of the identities, 'loss', and the triplet loss, 'loss_triplet'.
+        """'loss_id' of the identities and, where there is one, 'loss_triplet'.
 
         Raises:
             UserError: The data set has more identities than the head.
@@ -50,6 +50,8 @@ class ReIDHead(LinearClsHead):
                 'num_classes to the number of its identities'
             )
         losses = super().loss(feats, data_samples, **kwargs)
+        # 'loss' is what MMEngine logs the sum as.
+        losses['loss_id'] = losses.pop('loss')
         if self.triplet is not None:
             losses['loss_triplet'] = self.triplet(feats[-1], labels)
         return losses

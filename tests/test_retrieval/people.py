@@ -1,4 +1,4 @@
-"""Generated people in the folder layouts of LLCM and VCM: an identity has a brightness, a modality a colour."""
+"""Generated people in the folder layouts of LLCM and VCM: an identity has a pattern, a modality a colour."""
 
 import cv2
 import numpy as np
@@ -7,11 +7,12 @@ SIDE = 32
 
 
 def draw(path, person, infrared, rng):
-    """A picture of a person who is no more than a brightness and a striped edge, with some noise."""
-    image = np.full((SIDE, SIDE, 3), 20 + 60 * person, dtype=np.float32)
-    image[:, : 4 * (person + 1) : 2] = 255 - 60 * person
-    # Infrared is grey; visible light has a colour.
-    image += rng.normal(0, 4, (SIDE, SIDE, 1 if infrared else 3)) + (0 if infrared else np.array([0, 8, 16]))
+    """A picture of a person who is no more than a pattern: rows, columns, squares, or nothing; with a little noise."""
+    y, x = np.indices((SIDE, SIDE)) // 4 % 2
+    pattern = (y, x, y ^ x, np.zeros_like(x))[person]
+    image = np.repeat(60.0 + 130 * pattern[..., None], 3, axis=2)
+    # Infrared is grey; visible light has a colour, faint enough for a network that has learned next to nothing.
+    image += rng.normal(0, 1, (SIDE, SIDE, 1 if infrared else 3)) + (0 if infrared else np.array([0, 1, 2]))
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), image.clip(0, 255).astype(np.uint8))
 

@@ -61,11 +61,11 @@ def test_losses_are_before_and_after_the_batch_norm():
     losses = head.loss((features,), samples())
     normalised = (features - features.mean(0)) / (features.var(0, unbiased=False) + 1e-5).sqrt()
     expected = nn.functional.cross_entropy(normalised @ head.fc.weight.T, LABELS)
-    torch.testing.assert_close(losses['loss'], expected)
+    torch.testing.assert_close(losses['loss_id'], expected)
     torch.testing.assert_close(losses['loss_triplet'], by_definition(features, LABELS, 0.3))
     assert head.fc.bias is None and not head.bottleneck.bias.requires_grad
     smooth = ReIDHead(3, 5, loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1))
-    assert set(smooth.loss((features,), samples())) == {'loss'}
+    assert set(smooth.loss((features,), samples())) == {'loss_id'}
 
 
 def test_features_are_those_after_the_batch_norm():

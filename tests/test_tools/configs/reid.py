@@ -30,10 +30,10 @@ train_dataloader = dict(
 )
 val_dataloader = dict(batch_size=16, **loader, dataset=dict(**dataset, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-train_cfg = dict(max_epochs=6, val_interval=3)
+train_cfg = dict(max_epochs=8, val_interval=4)
 optim_wrapper = dict(
     _delete_=True, type='OptimWrapper', optimizer=dict(type='AdamW', lr=3e-3), clip_grad=dict(max_norm=1.0)
 )
 param_scheduler = None
-default_hooks = dict(checkpoint=dict(interval=3))
+default_hooks = dict(checkpoint=dict(interval=4))
 randomness = dict(seed=0)
