@@ -49,7 +49,7 @@ def test_learning_rate_is_that_of_the_baseline():
     schedulers = [PARAM_SCHEDULERS.build(dict(cfg, optimizer=wrapper)) for cfg in config.param_scheduler]
     rates = []
     for _ in range(config.train_cfg.max_epochs):
-        wrapper.optimizer.step()
+        wrapper.step()
         rates.append([wrapper.param_groups[index]['lr'] for index in (0, 2)])
         for scheduler in schedulers:
             scheduler.step()

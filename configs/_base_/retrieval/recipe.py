@@ -65,7 +65,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=0.1)}),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=True, begin=0, end=9),
+    dict(type='LinearLR', start_factor=0.1, by_epoch=True, begin=0, end=10),
     dict(type='MultiStepLR', milestones=[20, 50], gamma=0.1, by_epoch=True),
 ]
 # Interrupting loses at most two epochs; the last three checkpoints and the best stay.
