@@ -89,7 +89,7 @@ def _guard(name: str, child: nn.Module) -> None:
 
 def _mask_of(x: Tensor) -> PaddingMask | None:
     padding_mask = getattr(_current, 'mask', None)
-    if padding_mask is None or x.dim() != 4 or len(x) != len(padding_mask.sizes):
+    if padding_mask is None or x.dim() != 4 or x.shape[0] != padding_mask.sizes.shape[0]:
         return None
     return padding_mask.at(x.shape[2:])
 

@@ -34,7 +34,7 @@ class Classifier(nn.Module):
                 'class by a softmax, as LinearClsHead'
             )
         self.pixels = Pixels(model.data_preprocessor)
-        self.maps = Maps(model)
+        self.maps = Maps(model, self.pixels.pads)
         self.head = head
 
     def forward(self, image: Tensor) -> tuple[Tensor]:

@@ -28,7 +28,7 @@ class Detector(nn.Module):
         refuse_other(model, 'model', ['FasterRCNN', 'MaskRCNN', 'CascadeRCNN'])
         check_roi_head(model.roi_head)
         self.pixels = Pixels(model.data_preprocessor)
-        self.maps = Maps(model)
+        self.maps = Maps(model, self.pixels.pads)
         self.proposals = Proposals(model.rpn_head)
         self.boxes = Boxes(model.roi_head)
         self.masks = Masks(model.roi_head) if model.roi_head.with_mask else None

@@ -32,6 +32,11 @@ class Pixels(nn.Module):
         self.divisor = in_testing.get('size_divisor') or getattr(preprocessor, 'pad_size_divisor', 1)
         self.fill = getattr(preprocessor, 'pad_val', getattr(preprocessor, 'pad_value', 0))
 
+    @property
+    def pads(self) -> bool:
+        """Whether images of some size are padded."""
+        return self.size is not None or self.divisor > 1
+
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) pixels, 0 to 255 -> (B, C, H', W'), padded at the right and at the bottom."""
         image = image.float()

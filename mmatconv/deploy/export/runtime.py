@@ -51,7 +51,12 @@ class Exported:
                 f"'{self.file}' takes images of {wanted}, but was given {given}; export it with --dynamic, or with "
                 '--shape and a test pipeline of this size'
             )
-        return dict(zip(self.outputs, self._run(image)))
+        try:
+            outputs = self._run(image)
+        except Exception as error:
+            shape, reason = ' x '.join(map(str, image.shape)), ' '.join(str(error).split())
+            raise UserError(f"'{self.file}' fails on images of {shape}: {reason}") from error
+        return dict(zip(self.outputs, outputs))
 
     def _open_onnx(self) -> str | None:
         import onnxruntime

@@ -45,7 +45,7 @@ class Segmentor(nn.Module):
                 'image; add --cfg-options model.test_cfg.mode=whole'
             )
         self.pixels = Pixels(model.data_preprocessor)
-        self.maps = Maps(model)
+        self.maps = Maps(model, self.pixels.pads)
         self.head = _sizes_kept(deepcopy(head))
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
