@@ -60,32 +60,41 @@ class ATConv(nn.Module):
         self.proj = PointwiseConv(dim, dim, bias=bias)
         self.difference_control = nn.Parameter(torch.zeros(dim))
 
-    def generate_kernels(self, x: Tensor, padding_mask: PaddingMask | None = None, path: str | None = None) -> Tensor:
+    def generate_kernels(
+        self,
+        x: Tensor,
+        padding_mask: PaddingMask | None = None,
+        path: str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
         """The kernels that a map generates: C2K and DKM.
 
         Args:
             x: (B, C, H, W).
             padding_mask: What of the map is padding. Default: None, nothing.
             path: As for ``dynamic_depthwise_conv2d``. Default: None.
+            dtype: Of the kernels. Default: that of the parameters, in which they are computed.
 
         Returns:
             (B, C, K, K).
         """
         path, size = choose(x, path), self.kernel_size
-        # In the parameters' dtype under autocast too: statistics of a map, and sums of its pixels' gradients.
-        dtype = _dtype_of(self.kernel_proj)
+        # Under autocast too: statistics of a map, and sums of its pixels' gradients.
+        own = _dtype_of(self.kernel_proj)
+        dtype = own if dtype is None else dtype
         with outside_autocast(x):
             if takes_triton(path):
                 sizes = None if padding_mask is None else padding_mask.sizes
-                context = context_pool(x, size, self.context_pool == 'grid', path, sizes).to(dtype)
+                context = context_pool(x, size, self.context_pool == 'grid', path, sizes).to(own)
             else:
-                context = CONTEXT_POOLS[self.context_pool](x.to(dtype), size, padding_mask)
+                context = CONTEXT_POOLS[self.context_pool](x.to(own), size, padding_mask)
             context = self.kernel_proj(context.unsqueeze(-1)).squeeze(-1)
             generator = self.generator_arguments() if takes_triton(path) else None
             if generator is not None:
-                return generate_kernels(context, *generator, size, nearest_format(x) == torch.channels_last, path)
+                channels_last = nearest_format(x) == torch.channels_last
+                return generate_kernels(context, *generator, size, channels_last, dtype, path)
             kernels = self.modulate(self.kernel_gen(self.kernel_act(context)))
-        return kernels.unflatten(2, (size, size))
+        return kernels.unflatten(2, (size, size)).to(dtype)
 
     def modulate(self, kernels: Tensor) -> Tensor:
         """(B, C, K * K) -> (B, C, K * K), differential kernel modulation (DKM)."""
@@ -107,15 +116,13 @@ class ATConv(nn.Module):
     def forward(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W), computed as if each image had no padding around it."""
         path = choose(x)
-        kernels = self.generate_kernels(x, padding_mask, path)
         x_proj, proj = as_products(x, self.x_proj, self.proj)
         value, sizes = x_proj(x), None
         if padding_mask is not None and takes_triton(path):
             sizes = padding_mask.sizes
         elif padding_mask is not None:
             value = padding_mask.zero_padding(value, inplace=is_plain(self.x_proj, PointwiseConv))
-        if kernels.dtype != value.dtype:
-            kernels = kernels.to(value.dtype)
+        kernels = self.generate_kernels(x, padding_mask, path, value.dtype)
         return proj(dynamic_depthwise_conv2d(value, kernels, path, sizes))
 
     def extra_repr(self) -> str:

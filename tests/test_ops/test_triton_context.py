@@ -146,7 +146,7 @@ def test_kernels(dtype, size, bias, sigmoid, channels_last, device, poisoned, as
         arguments[2] = None
     exact = [None if t is None else t.double().cpu().requires_grad_() for t in arguments]
     arguments = [None if t is None else t.requires_grad_() for t in arguments]
-    kernels = generate_kernels(*arguments, sigmoid, size, channels_last, PATH)
+    kernels = generate_kernels(*arguments, sigmoid, size, channels_last, dtype, PATH)
     expected = plain_kernels(*exact, sigmoid)
     grad = make(*kernels.shape, dtype=dtype, device=device)
     given = [i for i, t in enumerate(arguments) if t is not None]
@@ -158,21 +158,30 @@ def test_kernels(dtype, size, bias, sigmoid, channels_last, device, poisoned, as
     assert_exact((kernels, *gradients), (expected.detach(), *exact_gradients), UNITS[dtype], names)
 
 
-def test_kernels_under_autocast(device, assert_exact):
+@pytest.mark.parametrize('path', [PATH, 'grouped'])
+def test_kernels_of_another_dtype(path, device, poisoned, assert_exact):
+    """As under autocast: rounded once, and their gradient is read as it comes."""
     shapes = [(1, 5, 9), (9, 9), (9,), (5,)]
-    context, *parameters = (make(*shape, device=device, seed=i) for i, shape in enumerate(shapes))
-    context = context.bfloat16()
+    arguments = [make(*shape, device=device, seed=i).requires_grad_() for i, shape in enumerate(shapes)]
+    exact = [t.detach().double().cpu().requires_grad_() for t in arguments]
     with torch.autocast(device, torch.bfloat16):
-        kernels = generate_kernels(context, *parameters, True, 3, True, PATH)
-    expected = plain_kernels(*(t.double().cpu() for t in (context, *parameters)), True)
+        kernels = generate_kernels(*arguments, True, 3, True, torch.bfloat16, path)
+    expected = plain_kernels(*exact, True)
     assert kernels.dtype == torch.bfloat16
+    assert kernels.is_contiguous(memory_format=torch.channels_last)
     assert_exact((kernels,), (expected,), 1)
+    grad = make(*kernels.shape, dtype=torch.bfloat16, device=device)
+    gradients = torch.autograd.grad(kernels, arguments, grad)
+    exact_gradients = torch.autograd.grad(expected, exact, grad.double().cpu())
+    assert_exact(gradients, exact_gradients, UNITS[torch.float32], NAMES[1:])
 
 
 def test_kernels_to_any_order(device):
     shapes = [(1, 2, 9), (9, 9), (9,), (2,)]
     arguments = [make(*shape, dtype=torch.float64, device=device).requires_grad_() for shape in shapes]
-    assert torch.autograd.gradgradcheck(lambda *a: generate_kernels(*a, True, 3, True, PATH), arguments, fast_mode=True)
+    assert torch.autograd.gradgradcheck(
+        lambda *a: generate_kernels(*a, True, 3, True, torch.float64, PATH), arguments, fast_mode=True
+    )
 
 
 @pytest.mark.parametrize('shape', [(0, 3, 4, 5), (2, 0, 4, 5)])
@@ -182,7 +191,7 @@ def test_nothing_to_pool(shape, device):
     assert output.shape == (*shape[:2], 9)
     assert torch.autograd.grad(output.sum(), x)[0].shape == shape
     arguments = make(*output.shape, device=device), make(9, 9, device=device), None, make(shape[1], device=device)
-    assert generate_kernels(*arguments, True, 3, True, PATH).shape == (*shape[:2], 3, 3)
+    assert generate_kernels(*arguments, True, 3, True, x.dtype, PATH).shape == (*shape[:2], 3, 3)
 
 
 def test_are_sound_operators(device):
@@ -192,7 +201,7 @@ def test_are_sound_operators(device):
         make(*shape, device=device).requires_grad_() for shape in ((1, 3, 9), (9, 9), (9,), (3,))
     )
     opcheck(OPS.context_pool_backward, (context, 4, 5, True, torch.bfloat16, 3, True, PATH))
-    opcheck(OPS.generate_kernels, (context, weight, bias, difference, True, 3, True, PATH))
+    opcheck(OPS.generate_kernels, (context, weight, bias, difference, True, 3, True, torch.bfloat16, PATH))
 
 
 def test_one_graph_serves_every_batch_and_map_size(device):
@@ -300,5 +309,5 @@ def test_torch_computes_the_same(device):
             torch.testing.assert_close(*gradients)
     arguments = context, weight, bias, difference
     for sigmoid in (False, True):
-        kernels = generate_kernels(*arguments, sigmoid, 3, True, 'grouped')
+        kernels = generate_kernels(*arguments, sigmoid, 3, True, torch.float64, 'grouped')
         torch.testing.assert_close(kernels, plain_kernels(*arguments, sigmoid))

@@ -77,9 +77,10 @@ if HAS_CUSTOM_OPERATORS:
         sigmoid: bool,
         size: int,
         channels_last: bool,
+        dtype: torch.dtype,
         path: str,
     ) -> Tensor:
-        arguments = context, weight, bias, difference, sigmoid, size, channels_last
+        arguments = context, weight, bias, difference, sigmoid, size, channels_last, dtype
         return Generate.forward(*arguments, choose(context, path))
 
     @generate.register_fake
@@ -91,8 +92,10 @@ if HAS_CUSTOM_OPERATORS:
         sigmoid: bool,
         size: int,
         channels_last: bool,
+        dtype: torch.dtype,
         path: str,
     ) -> Tensor:
-        return empty((*context.shape[:2], size, size), context, _format(channels_last))
+        shape = *context.shape[:2], size, size
+        return torch.empty(shape, dtype=dtype, device=context.device, memory_format=_format(channels_last))
 
     generate.register_autograd(Generate.backward, setup_context=Generate.setup_context)

@@ -1,5 +1,6 @@
 """Context-to-kernel (C2K) for GPUs: the pooling of a map, and kernels from the context."""
 
+import torch
 from torch import Tensor
 
 from mmatconv.ops.context_to_kernel import custom_operator
@@ -38,6 +39,7 @@ def generate_kernels(
     sigmoid: bool,
     size: int,
     channels_last: bool,
+    dtype: torch.dtype,
     path: str,
 ) -> Tensor:
     """GELU, the product over the positions and differential kernel modulation (DKM) in one launch.
@@ -54,13 +56,14 @@ def generate_kernels(
         sigmoid: Whether ``difference`` is the parameter of DKM rather than the factor of the mean.
         size: K.
         channels_last: Write the kernels with channels innermost.
+        dtype: Of the kernels, that of the map which they convolve.
         path: What ``paths.choose`` returned.
 
     Returns:
-        (B, C, K, K), dtype of ``context``.
+        (B, C, K, K).
 
     Raises:
         UserError: Path 'triton' where it cannot run.
     """
     generate = custom_operator.generate if is_observed() else Generate.apply
-    return generate(context, weight, bias, difference, sigmoid, size, channels_last, path)
+    return generate(context, weight, bias, difference, sigmoid, size, channels_last, dtype, path)

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmatconv.ops.memory_format import empty
 from mmatconv.ops.paths import TritonLaunches
 from mmatconv.ops.sum_dtype import sum_dtype
 from mmatconv.ops.tracing import is_observed
@@ -25,24 +24,24 @@ class Generate(torch.autograd.Function):
         sigmoid: bool,
         size: int,
         channels_last: bool,
+        dtype: torch.dtype,
         path: str,
     ) -> Tensor:
         with TritonLaunches('context_to_kernel', context, path) as launches:
             if launches is not None:
-                return launches.generate(context, weight, bias, difference, sigmoid, size, channels_last)
+                return launches.generate(context, weight, bias, difference, sigmoid, size, channels_last, dtype)
         kernels = F.linear(F.gelu(context.to(sum_dtype(context))), weight.to(sum_dtype(context)))
         if bias is not None:
             kernels = kernels + bias
         factor = -difference.sigmoid() if sigmoid else difference
         kernels = kernels + factor[:, None] * kernels.mean(2, keepdim=True)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        output = empty((*context.shape[:2], size, size), context, memory_format)
-        return output.copy_(kernels.unflatten(2, (size, size)))
+        return kernels.unflatten(2, (size, size)).to(dtype, memory_format=memory_format)
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
         ctx.save_for_backward(*inputs[:4])
-        ctx.sigmoid, ctx.path = inputs[4], inputs[7]
+        ctx.sigmoid, ctx.path = inputs[4], inputs[8]
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -53,7 +52,7 @@ class Generate(torch.autograd.Function):
                 if launches is not None:
                     gradients = launches.generate_gradients(grad, context, weight, bias, difference, ctx.sigmoid)
                     wanted = zip(gradients, ctx.needs_input_grad)
-                    return *(gradient if needed else None for gradient, needed in wanted), None, None, None, None
+                    return *(gradient if needed else None for gradient, needed in wanted), *(None,) * 5
         wide, positions = sum_dtype(context), context.shape[2]
         grad, value = grad.flatten(2).to(wide), context.to(wide)
         activated = F.gelu(value)
@@ -75,4 +74,4 @@ class Generate(torch.autograd.Function):
             grad_difference = grad_difference.to(difference.dtype)
         grad_weight = (rows.t() @ activated.flatten(0, 1)).to(weight.dtype) if for_weight else None
         grad_bias = rows.sum(0).to(bias.dtype) if bias is not None and for_bias else None
-        return grad_context, grad_weight, grad_bias, grad_difference, None, None, None, None
+        return grad_context, grad_weight, grad_bias, grad_difference, *(None,) * 5

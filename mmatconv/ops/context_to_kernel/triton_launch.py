@@ -135,10 +135,12 @@ def generate(
     sigmoid: bool,
     size: int,
     channels_last: bool,
+    dtype: torch.dtype,
 ) -> Tensor:
     """Kernels from their context: see ``generate_kernels``, of which these are the arguments."""
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    y = empty((*context.shape[:2], size, size), context, memory_format)
+    shape = *context.shape[:2], size, size
+    y = torch.empty(shape, dtype=dtype, device=context.device, memory_format=memory_format)
     if not y.numel():
         return y
     weight = weight.contiguous()
