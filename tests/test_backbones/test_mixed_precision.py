@@ -115,14 +115,14 @@ def test_kernel_statistics_are_float32(monkeypatch, dtype, pool, format):
         monkeypatch.setitem(context_pool.CONTEXT_POOLS, name, recording)
     made, projected = [], []
     for module in model.modules():
-        if hasattr(module, 'generate_kernels'):
-            original = module.generate_kernels
+        if hasattr(module, 'modulate'):
+            original = module.modulate
 
-            def generate(*args, original=original):
+            def modulate(*args, original=original):
                 made.append(original(*args))
                 return made[-1]
 
-            monkeypatch.setattr(module, 'generate_kernels', generate)
+            monkeypatch.setattr(module, 'modulate', modulate)
             module.kernel_proj.register_forward_hook(lambda module, args, out: projected.append(out))
     with torch.autocast('cpu', dtype=DTYPES[dtype]):
         outputs = model(torch.randn(2, 3, 64, 64).to(memory_format=format))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmatconv.ops.context_to_kernel.generator_kernels import generate_gradients_kernel, generate_kernel
 from mmatconv.ops.context_to_kernel.triton_kernels import pool_kernel, spread_kernel
-from mmatconv.ops.memory_format import empty, nearest_format
+from mmatconv.ops.memory_format import nearest_format
 from mmatconv.ops.sum_dtype import sum_dtype
 from mmatconv.ops.triton_plans import PLANS, Layout, Plan, layout
 from mmatconv.ops.triton_tiling import (
