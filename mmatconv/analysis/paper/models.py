@@ -68,6 +68,16 @@ def swin(arch: str, **options: Any) -> Backbone:
     return Backbone(dict(type='mmdet.SwinTransformer', **settings), ours['dims'])
 
 
+def resnet50() -> Backbone:
+    """mmpretrain's ResNet-50."""
+    return Backbone(dict(type='mmpretrain.ResNet', depth=50), (256, 512, 1024, 2048))
+
+
+def convnext_tiny() -> Backbone:
+    """mmpretrain's ConvNeXt-Tiny."""
+    return Backbone(dict(type='mmpretrain.ConvNeXt', arch='tiny', gap_before_final_norm=False), (96, 192, 384, 768))
+
+
 class MeanOverPositions(nn.Module):
     """mmpretrain's global average pooling, for mmdet's backbones: they return lists, which that does not take."""
 

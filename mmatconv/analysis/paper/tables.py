@@ -7,6 +7,7 @@ from mmatconv.analysis.paper.ablation_tables import TABLE_IX_A, TABLE_IX_B, TABL
 from mmatconv.analysis.paper.classification_tables import TABLE_I, TABLE_II, TABLE_III
 from mmatconv.analysis.paper.dense_tables import TABLE_IV, TABLE_V, TABLE_VI
 from mmatconv.analysis.paper.figures import Row, Table
+from mmatconv.analysis.paper.retrieval_tables import TABLE_VII
 
 SLIP = 'the mean of the rows above and below is 445.26; probably a slip'
 
@@ -54,6 +55,7 @@ TABLES = (
     TABLE_IV,
     TABLE_V,
     TABLE_VI,
+    TABLE_VII,
     TABLE_VIII,
     TABLE_IX_A,
     TABLE_IX_B,
