@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmatconv.ops.padding import valid_pixels
 from mmatconv.ops.tracing import is_traced
 
 
@@ -59,9 +60,7 @@ class PaddingMask:
     def valid(self) -> Tensor:
         """(B, 1, H, W), boolean, False in the padding."""
         if 'valid' not in self.cache:
-            rows, columns = (torch.arange(side, device=self.sizes.device) for side in self.shape)
-            inside_rows, inside_columns = rows < self.sizes[:, :1], columns < self.sizes[:, 1:]
-            self.cache['valid'] = (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
+            self.cache['valid'] = valid_pixels(self.sizes, self.shape)
         return self.cache['valid']
 
     def pixels(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mmatconv.ops.padding import valid_pixels
+
 
 def bounds(index: Tensor, count: int | Tensor, bins: int) -> tuple[Tensor, Tensor]:
     """First and behind the last of ``count`` pixels for each bin of an adaptive average."""
@@ -30,8 +32,7 @@ def members(sizes: Tensor, shape: tuple[int, int], size: int, grid: bool) -> tup
     heights, widths = heights[:, None, None], widths[:, None, None]
     place = rows[:, None] * widths + columns  # (B, H, W), in reading order of the valid pixels
     inside, length = _along(place.flatten(1)[:, None], (heights * widths).flatten(), size * size)
-    inside = inside.unflatten(2, shape)
-    return inside & ((rows[:, None] < heights) & (columns < widths))[:, None], length
+    return inside.unflatten(2, shape) & valid_pixels(sizes, shape), length
 
 
 def _along(place: Tensor, count: Tensor, bins: int) -> tuple[Tensor, Tensor]:

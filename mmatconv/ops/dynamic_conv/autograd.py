@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmatconv.ops.dynamic_conv.grouped import grouped, grouped_backward
-from mmatconv.ops.dynamic_conv.padding import zero_padding
+from mmatconv.ops.padding import zero_padding
 from mmatconv.ops.paths import TritonLaunches
 
 

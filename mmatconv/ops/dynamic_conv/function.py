@@ -7,8 +7,8 @@ from mmatconv.ops.autocast import autocast_dtype
 from mmatconv.ops.dynamic_conv.autograd import Convolve
 from mmatconv.ops.dynamic_conv.custom_operator import convolve
 from mmatconv.ops.dynamic_conv.grouped import grouped, grouped_in_one_call
-from mmatconv.ops.dynamic_conv.padding import zero_padding
 from mmatconv.ops.dynamic_conv.reference import reference
+from mmatconv.ops.padding import zero_padding
 from mmatconv.ops.paths import choose, takes_triton
 from mmatconv.ops.tracing import is_compiling, is_observed, opaque_before_custom_operators
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmatconv.ops.gradients import differentiable_gradients
+from mmatconv.ops.padding import zero_padding
 from mmatconv.ops.paths import TritonLaunches
 from mmatconv.ops.rms_scale import rms_scale
 from mmatconv.ops.tracing import is_observed
@@ -60,11 +61,7 @@ def _plain(
     # Adds zero, whose derivative is that of the bias.
     zero = F.pad((both_bias - both_bias.detach()).view(2, hidden), (0, pad)).flatten()
     gate, value = (both + zero.to(both.dtype)).chunk(2, dim=-1)
-    if sizes is not None:
-        rows, columns = (torch.arange(side, device=gate.device) for side in gate.shape[1:3])
-        valid = (rows < sizes[:, :1])[:, :, None] & (columns < sizes[:, 1:])[:, None]
-        gate = torch.where(valid[..., None], gate, 0)
-    maps = gate[..., :hidden].permute(0, 3, 1, 2)
+    maps = zero_padding(gate[..., :hidden].permute(0, 3, 1, 2), sizes)
     gate = F.conv2d(maps, weight.to(gate.dtype), bias.to(gate.dtype), padding=1, groups=hidden).permute(0, 2, 3, 1)
     product = F.gelu(gate) * value[..., :hidden]
     scale = None if eps is None else rms_scale(product, eps)
