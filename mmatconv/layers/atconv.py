@@ -18,6 +18,7 @@ from mmatconv.ops.autocast import outside_autocast
 from mmatconv.ops.context_to_kernel.function import context_pool, generate_kernels
 from mmatconv.ops.memory_format import nearest_format
 from mmatconv.ops.paths import choose, takes_triton
+from mmatconv.ops.residual_norm.branch import Branch
 
 
 class ATConv(nn.Module):
@@ -116,14 +117,30 @@ class ATConv(nn.Module):
     def forward(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W), computed as if each image had no padding around it."""
         path = choose(x)
-        x_proj, proj = as_products(x, self.x_proj, self.proj)
-        value, sizes = x_proj(x), None
-        if padding_mask is not None and takes_triton(path):
-            sizes = padding_mask.sizes
-        elif padding_mask is not None:
+        if takes_triton(path):
+            return self.branch(x, padding_mask, complete=True).product
+        value = self.x_proj(x)
+        if padding_mask is not None:
             value = padding_mask.zero_padding(value, inplace=is_plain(self.x_proj, PointwiseConv))
         kernels = self.generate_kernels(x, padding_mask, path, value.dtype)
-        return proj(dynamic_depthwise_conv2d(value, kernels, path, sizes))
+        return self.proj(dynamic_depthwise_conv2d(value, kernels, path))
+
+    def branch(self, x: Tensor, padding_mask: PaddingMask | None = None, complete: bool = False) -> Branch:
+        """As :meth:`forward` on a GPU; the bias of ``proj`` is left to the residual sum where that can add it.
+
+        Args:
+            x: (B, C, H, W).
+            padding_mask: What of the map is padding. Default: None, nothing.
+            complete: Leave nothing to the sum. Default: False.
+        """
+        path, sizes = choose(x), None if padding_mask is None else padding_mask.sizes
+        apart = not complete and x.is_contiguous(memory_format=torch.channels_last)
+        apart = apart and is_plain(self.proj, PointwiseConv)
+        x_proj, proj = as_products(x, self.x_proj, self.proj, biased=(True, not apart))
+        value = x_proj(x)
+        kernels = self.generate_kernels(x, padding_mask, path, value.dtype)
+        mixed = dynamic_depthwise_conv2d(value, kernels, path, sizes)
+        return Branch(proj(mixed), bias=self.proj.bias if apart else None)
 
     def extra_repr(self) -> str:
         return f'dim={self.dim}, kernel_size={self.kernel_size}, context_pool={self.context_pool!r}'

@@ -1,13 +1,18 @@
 """The residual block all backbones share: token mixer, then channel mixer, each normalised before and scaled after."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from mmatconv.layers.atconv import ATConv
+from mmatconv.layers.channel_mixers import ConvGLU
 from mmatconv.layers.norms import LayerNorm2d
 from mmatconv.layers.padding_mask import PaddingMask
 from mmatconv.layers.plain import is_plain
 from mmatconv.ops.autocast import autocast_dtype
 from mmatconv.ops.paths import choose, takes_triton
+from mmatconv.ops.residual_norm.branch import Branch
 from mmatconv.ops.residual_norm.function import residual_norm
 from mmatconv.ops.sum_dtype import sum_dtype
 from mmatconv.ops.tracing import is_observed
@@ -46,10 +51,14 @@ class DropPath(nn.Module):
 
         Its dtype is ``dtype``, or that of ``x`` for None.
         """
+        return self.factors(x, 1, dtype)[0]
+
+    def factors(self, x: Tensor, count: int, dtype: torch.dtype | None = None) -> Sequence[Tensor | None]:
+        """Those of ``count`` branches, drawn at once: see :meth:`factor`."""
         if not self.training or self.rate == 0:
-            return None
+            return [None] * count
         keep = 1 - self.rate
-        return x.new_empty(x.shape[0], 1, 1, 1, dtype=dtype).bernoulli_(keep).div_(keep)
+        return x.new_empty(count, x.shape[0], 1, 1, 1, dtype=dtype).bernoulli_(keep).div_(keep).unbind()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -99,46 +108,65 @@ class Block(nn.Module):
             # As a float32 LayerScale makes it in the released code. Half precision would lose steps of 1e-6.
             x = x.to(sum_dtype(x))
         path = choose(x)
-        x, normalised = self._add_and_normalise(x, None, None, self.norm_1, path)
-        branch = self.token_mixer(normalised, *mask)
-        x, normalised = self._add_and_normalise(x, branch, self.layer_scale_1, self.norm_2, path)
-        branch = self.channel_mixer(normalised, *mask)
-        return self._add_and_normalise(x, branch, self.layer_scale_2, None, path)[0]
+        if takes_triton(path) and not is_observed() and self._is_plain():
+            return self._in_fused_sums(x, mask, path)
+        branch = self.token_mixer(self._normalise(x, self.norm_1), *mask)
+        x = self._add(x, branch, self.layer_scale_1)
+        branch = self.channel_mixer(self._normalise(x, self.norm_2), *mask)
+        return self._add(x, branch, self.layer_scale_2)
 
-    def _add_and_normalise(
-        self, x: Tensor, branch: Tensor | None, layer_scale: nn.Module | None, norm: nn.Module | None, path: str
-    ) -> tuple[Tensor, Tensor | None]:
-        """``x + drop_path(layer_scale(branch))`` and its norm, each where given, in one kernel on a GPU.
-
-        The norm is in the dtype of autocast where there is one: every product of a mixer would cast the map again.
-        """
+    def _in_fused_sums(self, x: Tensor, mask: Sequence[PaddingMask], path: str) -> Tensor:
+        """As :meth:`forward`: each sum and the norm behind it are one kernel, which may end a mixer too."""
         dtype = autocast_dtype(x.device.type)
-        if takes_triton(path) and not is_observed() and self._is_plain(layer_scale, norm):
-            gamma = layer_scale.gamma if isinstance(layer_scale, LayerScale) else None
-            factor = None if branch is None else self.drop_path.factor(branch, None if gamma is None else gamma.dtype)
-            parameters = None if norm is None else (norm.weight, norm.bias, norm.eps)
-            return residual_norm(x, branch, gamma, factor, parameters, dtype, path)
-        if branch is not None:
-            x = self._add(x, branch, layer_scale)
-        if norm is None:
-            return x, None
-        normalised = norm(x)
-        return x, normalised if dtype is None or normalised.dtype != torch.float32 else normalised.to(dtype)
+        first, second = self.drop_path.factors(x, 2, sum_dtype(x))
+        x, normalised = residual_norm(x, None, None, None, _parameters(self.norm_1), dtype, path)
+        branch = _branch(self.token_mixer, normalised, mask)
+        norm = _parameters(self.norm_2)
+        x, normalised = residual_norm(x, branch, _gamma(self.layer_scale_1), first, norm, dtype, path)
+        branch = _branch(self.channel_mixer, normalised, mask)
+        return residual_norm(x, branch, _gamma(self.layer_scale_2), second, None, None, path)[0]
 
-    def _is_plain(self, layer_scale: nn.Module | None, norm: nn.Module | None) -> bool:
-        """Whether reading the parameters of the layers, where given, does what calling them would."""
-        if norm is not None and not is_plain(norm, LayerNorm2d):
-            return False
-        scale_is_plain = is_plain(layer_scale, LayerScale) or is_plain(layer_scale, nn.Identity)
-        return layer_scale is None or (scale_is_plain and is_plain(self.drop_path, DropPath))
+    def _is_plain(self) -> bool:
+        """Whether reading the parameters of the layers around the mixers does what calling them would."""
+        return (
+            is_plain(self.norm_1, LayerNorm2d)
+            and is_plain(self.norm_2, LayerNorm2d)
+            and _scale_is_plain(self.layer_scale_1)
+            and _scale_is_plain(self.layer_scale_2)
+            and is_plain(self.drop_path, DropPath)
+        )
+
+    def _normalise(self, x: Tensor, norm: nn.Module) -> Tensor:
+        """In the dtype of autocast where there is one: every product of a mixer would cast the map again."""
+        dtype, normalised = autocast_dtype(x.device.type), norm(x)
+        return normalised if dtype is None or normalised.dtype != torch.float32 else normalised.to(dtype)
 
     def _add(self, x: Tensor, branch: Tensor, layer_scale: nn.Module) -> Tensor:
         """``x + drop_path(layer_scale(branch))``, in one pass over the maps where both layers are plain."""
-        if not self._is_plain(layer_scale, None):
+        if not (_scale_is_plain(layer_scale) and is_plain(self.drop_path, DropPath)):
             return x + self.drop_path(layer_scale(branch))
-        scaled = isinstance(layer_scale, LayerScale)
-        gamma = layer_scale.gamma[:, None, None] if scaled else None
-        factor = self.drop_path.factor(branch, gamma.dtype if scaled else None)
+        gamma = _gamma(layer_scale)
+        factor = self.drop_path.factor(branch, None if gamma is None else gamma.dtype)
+        gamma = None if gamma is None else gamma[:, None, None]
         if factor is None:
             return x + branch if gamma is None else torch.addcmul(x, branch, gamma)
         return torch.addcmul(x, branch, factor if gamma is None else factor * gamma)
+
+
+def _branch(mixer: nn.Module, x: Tensor, mask: Sequence[PaddingMask]) -> Branch:
+    """What a mixer computes, its last elementwise operations left to the sum where it offers that."""
+    if is_plain(mixer, ATConv) or is_plain(mixer, ConvGLU):
+        return mixer.branch(x, *mask)
+    return Branch(mixer(x, *mask))
+
+
+def _gamma(layer_scale: nn.Module) -> Tensor | None:
+    return layer_scale.gamma if isinstance(layer_scale, LayerScale) else None
+
+
+def _scale_is_plain(layer_scale: nn.Module) -> bool:
+    return is_plain(layer_scale, LayerScale) or is_plain(layer_scale, nn.Identity)
+
+
+def _parameters(norm: LayerNorm2d) -> tuple[Tensor | None, Tensor | None, float]:
+    return norm.weight, norm.bias, norm.eps

@@ -13,6 +13,7 @@ from mmatconv.ops.glu.conv_gelu_mul import conv_gelu_mul
 from mmatconv.ops.glu.gelu_mul import gelu_mul
 from mmatconv.ops.paths import choose, takes_triton
 from mmatconv.ops.products import computes_in_tiles, conv_glu_in_tiles, linear, mlp_in_tiles, rms_linear
+from mmatconv.ops.residual_norm.branch import Branch
 from mmatconv.ops.tracing import is_traced
 
 
@@ -35,17 +36,12 @@ class ConvGLU(nn.Module):
     def forward(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W), computed as if each image had no padding around it."""
         path = choose(x)
-        normalised = is_plain(self.norm_layer, RMSNorm2d)
-        fused = (
-            x.is_contiguous(memory_format=torch.channels_last)
-            and is_plain(self.fc1, PointwiseConv)
-            and is_plain(self.fc2, PointwiseConv)
-            and (normalised or is_plain(self.norm_layer, nn.Identity))
-        )
-        if not fused:
+        if not self._reads_parameters(x):
             gate, value = self.fc1(x).chunk(2, dim=1)
             gate = gate if padding_mask is None else padding_mask.zero_padding(gate)
             return self.fc2(self.norm_layer(gelu_mul(self.dwconv(gate), value, path)))
+        if self._is_fused(path):
+            return self._in_one_kernel(x, padding_mask, path, complete=True).total()
         pixels = x.permute(0, 2, 3, 1)
         if computes_in_tiles(x) and is_plain(self.dwconv, nn.Conv2d):
             pixels = conv_glu_in_tiles(
@@ -53,62 +49,82 @@ class ConvGLU(nn.Module):
                 (self.fc1.matrix, self.fc1.bias),
                 (self.dwconv.weight, self.dwconv.bias),
                 (self.fc2.matrix, self.fc2.bias),
-                (self.norm_layer.weight, self.norm_layer.eps) if normalised else None,
+                (self.norm_layer.weight, self.norm_layer.eps) if self._is_normalised() else None,
                 padding_mask and padding_mask.side_lengths,
             )
         else:
-            pixels = self._mix(pixels, padding_mask, normalised, path)
+            pixels = self._mix(pixels, padding_mask, path)
         return pixels.permute(0, 3, 1, 2)
 
-    def _mix(self, pixels: Tensor, padding_mask: PaddingMask | None, normalised: bool, path: str) -> Tensor:
+    def branch(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Branch:
+        """As :meth:`forward`; the factor of the norm and the bias of ``fc2`` are left to the residual sum that can."""
+        path = choose(x)
+        if self._reads_parameters(x) and self._is_fused(path):
+            return self._in_one_kernel(x, padding_mask, path, complete=False)
+        return Branch(self(x, padding_mask))
+
+    def _reads_parameters(self, x: Tensor) -> bool:
+        """Whether products of pixels stand for the 1x1 convolutions."""
+        return (
+            x.is_contiguous(memory_format=torch.channels_last)
+            and is_plain(self.fc1, PointwiseConv)
+            and is_plain(self.fc2, PointwiseConv)
+            and (self._is_normalised() or is_plain(self.norm_layer, nn.Identity))
+        )
+
+    def _is_normalised(self) -> bool:
+        return is_plain(self.norm_layer, RMSNorm2d)
+
+    def _is_fused(self, path: str) -> bool:
+        """Whether one kernel computes all between ``fc1`` and ``fc2``."""
+        return takes_triton(path) and not is_traced() and is_plain(self.dwconv, nn.Conv2d)
+
+    def _mix(self, pixels: Tensor, padding_mask: PaddingMask | None, path: str) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        eps = self.norm_layer.eps if normalised else None
-        if not (takes_triton(path) and not is_traced() and is_plain(self.dwconv, nn.Conv2d)):
-            # Two products instead of one and a split: halves of a channels_last map would be copied.
-            (gate_weight, value_weight), (gate_bias, value_bias) = self.fc1.matrix.chunk(2), self.fc1.bias.chunk(2)
-            gate = linear(pixels, gate_weight, gate_bias).permute(0, 3, 1, 2)
-            if padding_mask is not None:
-                gate = padding_mask.zero_padding(gate, inplace=True)
-            value = linear(pixels, value_weight, value_bias)
-            product = gelu_mul(self.dwconv(gate).permute(0, 2, 3, 1), value, path)
-            return self._project(product, self._gain(normalised), self.fc2.matrix, self.fc2.bias, eps, None)
-        expand, expand_bias, gain, project, project_bias = self._cast_weights(pixels, normalised)
+        # Two products instead of one and a split: halves of a channels_last map would be copied.
+        (gate_weight, value_weight), (gate_bias, value_bias) = self.fc1.matrix.chunk(2), self.fc1.bias.chunk(2)
+        gate = linear(pixels, gate_weight, gate_bias).permute(0, 3, 1, 2)
+        if padding_mask is not None:
+            gate = padding_mask.zero_padding(gate, inplace=True)
+        value = linear(pixels, value_weight, value_bias)
+        product = gelu_mul(self.dwconv(gate).permute(0, 2, 3, 1), value, path)
+        if not self._is_normalised():
+            return linear(product, self.fc2.matrix, self.fc2.bias)
+        product = rms_linear(product, self.norm_layer.weight, self.fc2.matrix, self.norm_layer.eps)
+        return product + self.fc2.bias.to(product.dtype)
+
+    def _in_one_kernel(self, x: Tensor, padding_mask: PaddingMask | None, path: str, complete: bool) -> Branch:
+        pixels, eps = x.permute(0, 2, 3, 1), self.norm_layer.eps if self._is_normalised() else None
+        expand, expand_bias, project = self._cast_weights(pixels)
         sizes = None if padding_mask is None else padding_mask.sizes
         # Detached: the gate finds the gradient of its bias.
         both = linear(pixels, expand, expand_bias.detach())
         depthwise = self.dwconv.weight, self.dwconv.bias
         product, scale = conv_gelu_mul(both, self.fc1.bias, *depthwise, eps, path, sizes)
-        return self._project(product, gain, project, project_bias, eps, scale)
+        if scale is not None and product.dtype == torch.float16:
+            # Products of values that are not normalised yet may overflow.
+            product, scale = product * scale.to(product.dtype), None
+        if complete and scale is None:
+            return Branch(linear(product, project, self.fc2.bias).permute(0, 3, 1, 2))
+        output = linear(product, project).permute(0, 3, 1, 2)
+        return Branch(output, None if scale is None else scale.permute(0, 3, 1, 2), self.fc2.bias)
 
-    def _gain(self, normalised: bool) -> Tensor | None:
-        return self.norm_layer.weight if normalised else None
+    def _cast_weights(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Weight and bias of ``fc1``, and the weight of ``fc2`` with the gain of the norm in it.
 
-    def _cast_weights(self, pixels: Tensor, normalised: bool) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
-        """Weight and bias of ``fc1``, the gain of the norm, weight and bias of ``fc2``.
-
-        Under autocast on a GPU they are cast together, the gain is in ``fc2``'s weight, and hidden channels are padded
-        with zeros to a number that products like.
+        Under autocast on a GPU they are cast together, and hidden channels are padded with zeros to a number that
+        products like.
         """
-        gain, project, dtype = self._gain(normalised), self.fc2.matrix, cast_together(pixels)
-        weights = self.fc1.matrix, self.fc1.bias, project, self.fc2.bias
+        project, dtype = self.fc2.matrix, cast_together(pixels)
+        if self._is_normalised() and self.norm_layer.weight is not None:
+            project = project * self.norm_layer.weight
+        weights = self.fc1.matrix, self.fc1.bias, project
         if dtype is None or any(weight.dtype != torch.float32 for weight in weights):
-            return *weights[:2], gain, *weights[2:]
+            return weights
         zeros = padding(project.shape[1])
-        project = project if gain is None else project * gain
         project = F.pad(project, (0, zeros)) if zeros else project
-        parts = [Parts(2, zeros), Parts(2, zeros), Parts(), Parts()]
-        expand, expand_bias, project, bias = cast_weights((*weights[:2], project, weights[3]), dtype, parts)
-        return expand, expand_bias, None, project, bias
-
-    @staticmethod
-    def _project(
-        product: Tensor, gain: Tensor | None, weight: Tensor, bias: Tensor, eps: float | None, scale: Tensor | None
-    ) -> Tensor:
-        """RMSNorm, unless eps is None, and ``fc2``."""
-        if eps is None:
-            return linear(product, weight, bias)
-        product = rms_linear(product, gain, weight, eps, scale)
-        return product + bias.to(product.dtype)
+        parts = [Parts(2, zeros), Parts(2, zeros), Parts()]
+        return cast_weights((*weights[:2], project), dtype, parts)
 
 
 class MLP(nn.Module):

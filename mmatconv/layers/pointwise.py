@@ -38,16 +38,28 @@ class PointwiseConv(nn.Conv2d):
         return _product(x, self.matrix, self.bias)
 
 
-def as_products(x: Tensor, *layers: nn.Module) -> Sequence[Callable[[Tensor], Tensor]]:
-    """Layers to be called on maps like ``x``; under autocast on a GPU 1x1 convolutions with weights cast together."""
+def as_products(
+    x: Tensor, *layers: nn.Module, biased: Sequence[bool] | None = None
+) -> Sequence[Callable[[Tensor], Tensor]]:
+    """Layers to be called on maps like ``x``; under autocast on a GPU 1x1 convolutions with weights cast together.
+
+    Args:
+        x: (B, C, H, W).
+        layers: Any; PointwiseConv where ``biased`` says False, and ``x`` is channels_last then.
+        biased: Whether each adds its bias. Default: all do.
+    """
+    biased = [True] * len(layers) if biased is None else biased
     dtype = cast_together(x)
-    if dtype is None or not all(is_plain(layer, PointwiseConv) for layer in layers):
-        return layers
-    weights = [weight for layer in layers for weight in (layer.matrix, layer.bias) if weight is not None]
-    if not x.is_contiguous(memory_format=torch.channels_last) or len({weight.dtype for weight in weights}) > 1:
-        return layers
+    matrices = all(is_plain(layer, PointwiseConv) for layer in layers)
+    pairs = [(layer.matrix, layer.bias if own else None) for layer, own in zip(layers, biased)] if matrices else []
+    weights = [weight for pair in pairs for weight in pair if weight is not None]
+    alike = x.is_contiguous(memory_format=torch.channels_last) and len({weight.dtype for weight in weights}) == 1
+    if dtype is None or not alike:
+        return [
+            layer if own else partial(_product, matrix=layer.matrix, bias=None) for layer, own in zip(layers, biased)
+        ]
     cast = iter(cast_weights(weights, dtype, [Parts()] * len(weights)))
-    return [partial(_product, matrix=next(cast), bias=None if layer.bias is None else next(cast)) for layer in layers]
+    return [partial(_product, matrix=next(cast), bias=None if bias is None else next(cast)) for _, bias in pairs]
 
 
 def _product(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:

@@ -50,6 +50,7 @@ MAPS += ('branch', 'normalised', 'grad_branch', 'grad_normalised')
 SUMS = ('partial', 'pooled', 'scale', 'grad_scale', 'squares')
 # Under autocast the residual stream and all parameters are in float32.
 SUMS += ('before', 'after', 'grad_before', 'grad_after', 'gamma', 'factor', 'gain', 'shift', 'mean', 'rstd')
+SUMS += ('row_scale', 'grad_row_scale', 'offset')
 TILES = ('BLOCK_W', 'BLOCK_C', 'COLS', 'VEC', 'BLOCK_R', 'BLOCK_D', 'PADDED')
 # Of residual streams: those of a stage of T2, and the most a program holds.
 CHANNELS = (288, 2048)
@@ -155,12 +156,13 @@ def cases(dtype, size, channels_last, warp_size):
         width, depth = conv_block(200, 384, warp_size * elements)
         yield kernel, dict(BLOCK_W=width, BLOCK_C=depth, VEC=min(vector, elements), num_warps=1)
     yield scale_kernel, dict(EPS=1e-6, BLOCK_N=64, BLOCK_B=16)
-    whole = dict(WITH_BRANCH=True, WITH_GAMMA=True, WITH_FACTOR=True, WITH_NORM=True, WITH_GAIN=True)
+    names = 'BRANCH', 'ROW_SCALE', 'OFFSET', 'GAMMA', 'FACTOR', 'NORM', 'GAIN'
+    whole = {f'WITH_{name}': True for name in names}
     for channels in CHANNELS:
         padded = power_of_two(channels)
         shape = dict(C=channels, BLOCK_R=max(THREADS * RESIDUAL_ELEMENTS // padded, 1), BLOCK_C=padded, **whole)
         yield residual_norm_kernel, dict(shape, WITH_SHIFT=True, EPS=1e-6)
-        yield residual_norm_gradients_kernel, dict(shape, WITH_AFTER=True)
+        yield residual_norm_gradients_kernel, dict(shape, WITH_AFTER=True, SUMS=4)
     padded = max(power_of_two(size * size), 16)
     shape = dict(POSITIONS=size * size, PADDED=padded, BLOCK_R=GENERATE_TILE // padded)
     yield generate_kernel, dict(shape, WITH_BIAS=True, SIGMOID=True)

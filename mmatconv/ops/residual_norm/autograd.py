@@ -1,7 +1,8 @@
 """Residual sum and LayerNorm as an autograd function, which keeps for its backward pass what others keep anyway.
 
 That is the stream, which the next sum reads too, or with a LayerScale the stream before and the branch, from which the
-gradients are computed in one reading. The normalised map is not kept.
+gradients are computed in one reading; a branch with a scale is kept for that scale's gradient. The normalised map is
+not kept.
 """
 
 import torch
@@ -9,17 +10,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmatconv.ops.paths import TritonLaunches
+from mmatconv.ops.residual_norm.branch import Branch
 from mmatconv.ops.sum_dtype import sum_dtype
 
 
 class ResidualNorm(torch.autograd.Function):
-    """Arguments of ``residual_norm``, its norm in three, without a norm where eps is None."""
+    """Arguments of ``residual_norm``, branch and norm in three each, without a norm where eps is None."""
 
     @staticmethod
     def forward(
         ctx,
         x: Tensor,
-        branch: Tensor | None,
+        product: Tensor | None,
+        scale: Tensor | None,
+        offset: Tensor | None,
         gamma: Tensor | None,
         factor: Tensor | None,
         weight: Tensor | None,
@@ -28,25 +32,27 @@ class ResidualNorm(torch.autograd.Function):
         dtype: torch.dtype,
         path: str,
     ) -> tuple[Tensor, Tensor | None]:
+        arguments = x, product, scale, offset, gamma, factor, weight, bias, eps, dtype
         results = None
         with TritonLaunches('residual_norm', x, path, x.shape[1]) as launches:
             if launches is not None:
-                results = launches.add_and_normalise(x, branch, gamma, factor, weight, bias, eps, dtype)
+                results = launches.add_and_normalise(*arguments)
         if results is None:
             path = 'grouped'
-            results = *_on_torch(x, branch, gamma, factor, weight, bias, eps, dtype), None, None
+            results = *_on_torch(*arguments), None, None
         stream, normalised, mean, rstd = results
-        scaled = gamma is not None
         ctx.save_for_backward(
-            None if eps is None else x if scaled else stream,
-            branch if scaled else None,
+            None if eps is None else stream if gamma is None else x,
+            product if gamma is not None or scale is not None else None,
+            scale,
+            offset,
             gamma,
             factor,
             weight,
             mean,
             rstd,
         )
-        ctx.branch_dtype = None if branch is None else branch.dtype
+        ctx.product_dtype = None if product is None else product.dtype
         ctx.bias_dtype = None if bias is None else bias.dtype
         ctx.eps, ctx.path = eps, path
         ctx.set_materialize_grads(False)
@@ -56,23 +62,25 @@ class ResidualNorm(torch.autograd.Function):
     def backward(ctx, grad_stream: Tensor | None, grad_normalised: Tensor | None) -> tuple[Tensor | None, ...]:
         some = grad_normalised if grad_stream is None else grad_stream
         if some is None:
-            return (None,) * 9
+            return (None,) * 11
         arguments = grad_stream, grad_normalised, *ctx.saved_tensors
         gradients = None
         if not torch.is_grad_enabled():
             with TritonLaunches('residual_norm', some, ctx.path, some.shape[1]) as launches:
                 if launches is not None:
-                    gradients = launches.gradients(*arguments, ctx.branch_dtype)
+                    gradients = launches.gradients(*arguments, ctx.product_dtype)
         if gradients is None:
-            gradients = _gradients_on_torch(*arguments[:-2], ctx.eps, ctx.branch_dtype)
-        grad_x, grad_branch, grad_gamma, grad_weight, grad_bias = gradients
+            gradients = _gradients_on_torch(*arguments[:-2], ctx.eps, ctx.product_dtype)
+        *others, grad_weight, grad_bias = gradients
         grad_bias = None if ctx.bias_dtype is None or grad_bias is None else grad_bias.to(ctx.bias_dtype)
-        return grad_x, grad_branch, grad_gamma, None, grad_weight, grad_bias, None, None, None
+        return *others, None, grad_weight, grad_bias, None, None, None
 
 
 def _on_torch(
     x: Tensor,
-    branch: Tensor | None,
+    product: Tensor | None,
+    scale: Tensor | None,
+    offset: Tensor | None,
     gamma: Tensor | None,
     factor: Tensor | None,
     weight: Tensor | None,
@@ -80,18 +88,16 @@ def _on_torch(
     eps: float | None,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor | None]:
-    stream = _add(x, branch, gamma, factor)
+    stream = x if product is None else _add(x, Branch(product, scale, offset).total(), gamma, factor)
     if eps is None:
         return stream, None
     normalised = F.layer_norm(stream.permute(0, 2, 3, 1), (x.shape[1],), weight, bias, eps).permute(0, 3, 1, 2)
     return stream, normalised.to(dtype)
 
 
-def _add(x: Tensor, branch: Tensor | None, gamma: Tensor | None, factor: Tensor | None) -> Tensor:
-    if branch is None:
-        return x
+def _add(x: Tensor, branch: Tensor, gamma: Tensor | None, factor: Tensor | None) -> Tensor:
     scale = _scale(gamma, factor)
-    return x + branch if scale is None else torch.addcmul(x, branch, scale)
+    return x + branch if scale is None else torch.addcmul(x, branch, scale).to(x.dtype)
 
 
 def _scale(gamma: Tensor | None, factor: Tensor | None) -> Tensor | None:
@@ -105,18 +111,21 @@ def _gradients_on_torch(
     grad_stream: Tensor | None,
     grad_normalised: Tensor | None,
     x: Tensor | None,
-    branch: Tensor | None,
+    product: Tensor | None,
+    scale: Tensor | None,
+    offset: Tensor | None,
     gamma: Tensor | None,
     factor: Tensor | None,
     weight: Tensor | None,
     eps: float | None,
-    branch_dtype: torch.dtype | None,
+    product_dtype: torch.dtype | None,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, branch, gamma, weight and bias in operations that can be differentiated again.
+    """Gradients of x, product, scale, offset, gamma, weight and bias in operations that can be differentiated again.
 
-    ``x`` is the stream itself without a LayerScale, the stream before with one, and the branch is known only then.
+    ``x`` is the stream itself without a LayerScale, the stream before with one.
     """
-    grad_branch = grad_gamma = grad_weight = grad_bias = None
+    grad_product = grad_scale = grad_offset = grad_gamma = grad_weight = grad_bias = None
+    branch = None if gamma is None else Branch(product, scale, offset).total()
     total = grad_stream
     if grad_normalised is not None:
         stream = x if gamma is None else _add(x, branch, gamma, factor)
@@ -131,10 +140,16 @@ def _gradients_on_torch(
             grad = grad * weight[:, None, None]
         along = (grad - grad.mean(1, keepdim=True) - normal * (grad * normal).mean(1, keepdim=True)) * rstd
         total = along.to(x.dtype) if total is None else (total + along).to(x.dtype)
-    if branch_dtype is not None:
-        scale = _scale(gamma, factor)
-        grad_branch = (total if scale is None else total * scale).to(branch_dtype)
     if gamma is not None:
         products = total * branch if factor is None else total * factor * branch
         grad_gamma = products.sum((0, 2, 3), dtype=sum_dtype(products)).to(gamma.dtype)
-    return total, grad_branch, grad_gamma, grad_weight, grad_bias
+    if product_dtype is not None:
+        factors = _scale(gamma, factor)
+        grad = total if factors is None else total * factors
+        if offset is not None:
+            grad_offset = grad.sum((0, 2, 3), dtype=sum_dtype(grad)).to(offset.dtype)
+        if scale is not None:
+            grad_scale = (grad * product).sum(1, keepdim=True, dtype=sum_dtype(grad)).to(scale.dtype)
+            grad = grad * scale
+        grad_product = grad.to(product_dtype)
+    return total, grad_product, grad_scale, grad_offset, grad_gamma, grad_weight, grad_bias

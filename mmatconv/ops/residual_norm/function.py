@@ -4,11 +4,12 @@ import torch
 from torch import Tensor
 
 from mmatconv.ops.residual_norm.autograd import ResidualNorm
+from mmatconv.ops.residual_norm.branch import Branch
 
 
 def residual_norm(
     x: Tensor,
-    branch: Tensor | None,
+    branch: Branch | None,
     gamma: Tensor | None,
     factor: Tensor | None,
     norm: tuple[Tensor | None, Tensor | None, float] | None,
@@ -21,9 +22,9 @@ def residual_norm(
 
     Args:
         x: (B, C, H, W), channels_last or copied to it.
-        branch: (B, C, H, W), or None: ``stream`` is ``x``.
+        branch: What is added, or None: ``stream`` is ``x``. Its scale and bias may be of a wider dtype than its map.
         gamma: (C,), the LayerScale, or None.
-        factor: (B, 1, 1, 1), that of stochastic depth, or None.
+        factor: (B, 1, 1, 1), that of stochastic depth, in any floating dtype, or None.
         norm: Weight (C,) or None, bias (C,) or None, and eps; None for the sum alone.
         dtype: Of the normalised map. None: that of the stream.
         path: What ``paths.choose`` returned, one that takes Triton.
@@ -34,8 +35,9 @@ def residual_norm(
     Raises:
         UserError: Path 'triton' where it cannot run.
     """
-    for other in (branch, gamma, factor):
+    branch = Branch(None) if branch is None else branch
+    for other in (branch.product, gamma):
         if other is not None:
             x = x.to(torch.promote_types(x.dtype, other.dtype))
     weight, bias, eps = (None, None, None) if norm is None else norm
-    return ResidualNorm.apply(x, branch, gamma, factor, weight, bias, eps, dtype or x.dtype, path)
+    return ResidualNorm.apply(x, *branch, gamma, factor, weight, bias, eps, dtype or x.dtype, path)

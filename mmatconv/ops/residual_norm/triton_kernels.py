@@ -20,15 +20,30 @@ def _scale(gamma, factor, row, column, rows, pixels, C: tl.constexpr, WITH_GAMMA
     return scale
 
 
+@triton.jit
+def _added(branch, row_scale, offset, row, column, rows, C: tl.constexpr, WITH_ROW_SCALE: tl.constexpr,
+           WITH_OFFSET: tl.constexpr, ACC: tl.constexpr):  # fmt: skip
+    """The branch in ``ACC`` with its scale and offset, (BLOCK_R, BLOCK_C), and as it is stored."""
+    inside = (row < rows)[:, None] & (column < C)[None, :]
+    stored = tl.load(branch + row.to(tl.int64)[:, None] * C + column[None, :], mask=inside, other=0).to(ACC)
+    added = stored
+    if WITH_ROW_SCALE:
+        added *= tl.load(row_scale + row, mask=row < rows, other=0).to(ACC)[:, None]
+    if WITH_OFFSET:
+        added += tl.load(offset + column, mask=column < C, other=0).to(ACC)[None, :]
+    return added, stored
+
+
 @triton.jit(do_not_specialize=['rows', 'pixels'])
 def residual_norm_kernel(
-    before, branch, gamma, factor, gain, shift, after, normalised, mean, rstd,
+    before, branch, row_scale, offset, gamma, factor, gain, shift, after, normalised, mean, rstd,
     rows, pixels,
-    C: tl.constexpr, WITH_BRANCH: tl.constexpr, WITH_GAMMA: tl.constexpr, WITH_FACTOR: tl.constexpr,
-    WITH_NORM: tl.constexpr, WITH_GAIN: tl.constexpr, WITH_SHIFT: tl.constexpr, EPS: tl.constexpr,
-    BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, ACC: tl.constexpr,
+    C: tl.constexpr, WITH_BRANCH: tl.constexpr, WITH_ROW_SCALE: tl.constexpr, WITH_OFFSET: tl.constexpr,
+    WITH_GAMMA: tl.constexpr, WITH_FACTOR: tl.constexpr, WITH_NORM: tl.constexpr, WITH_GAIN: tl.constexpr,
+    WITH_SHIFT: tl.constexpr, EPS: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """``after = before + branch * gamma * factor``, and the norm of what is stored, with its mean and deviation."""
+    """``after = before + (branch * row_scale + offset) * gamma * factor``, and the norm of what is stored, with its
+    mean and deviation."""
     row = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
     column = tl.arange(0, BLOCK_C)
     inside = (row < rows)[:, None] & (column < C)[None, :]
@@ -36,7 +51,8 @@ def residual_norm_kernel(
     value = tl.load(before + place, mask=inside, other=0).to(ACC)
     if WITH_BRANCH:
         scale = _scale(gamma, factor, row, column, rows, pixels, C, WITH_GAMMA, WITH_FACTOR, BLOCK_R, BLOCK_C, ACC)
-        value += tl.load(branch + place, mask=inside, other=0).to(ACC) * scale
+        added, _ = _added(branch, row_scale, offset, row, column, rows, C, WITH_ROW_SCALE, WITH_OFFSET, ACC)
+        value += added * scale
         stored = value.to(after.dtype.element_ty)
         tl.store(after + place, stored, mask=inside)
         value = stored.to(ACC)
@@ -56,19 +72,21 @@ def residual_norm_kernel(
 
 @triton.jit(do_not_specialize=['rows', 'pixels', 'tiles'])
 def residual_norm_gradients_kernel(
-    before, branch, gamma, factor, gain, mean, rstd, grad_after, grad_normalised, grad_before, grad_branch, partial,
+    before, branch, row_scale, offset, gamma, factor, gain, mean, rstd, grad_after, grad_normalised,
+    grad_before, grad_branch, grad_row_scale, partial,
     rows, pixels, tiles,
-    C: tl.constexpr, WITH_AFTER: tl.constexpr, WITH_BRANCH: tl.constexpr, WITH_GAMMA: tl.constexpr,
-    WITH_FACTOR: tl.constexpr, WITH_NORM: tl.constexpr, WITH_GAIN: tl.constexpr,
-    BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, ACC: tl.constexpr,
+    C: tl.constexpr, WITH_AFTER: tl.constexpr, WITH_BRANCH: tl.constexpr, WITH_ROW_SCALE: tl.constexpr,
+    WITH_OFFSET: tl.constexpr, WITH_GAMMA: tl.constexpr, WITH_FACTOR: tl.constexpr, WITH_NORM: tl.constexpr,
+    WITH_GAIN: tl.constexpr, SUMS: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of ``before`` and branch, and sums over the ``tiles`` of each program for gamma, gain and shift.
+    """Gradients of ``before``, branch and row_scale, and sums over the ``tiles`` of each program for the vectors.
 
     The stream is computed again from what :func:`residual_norm_kernel` read; without ``WITH_GAMMA`` ``before`` is the
-    stream itself. ``partial`` is (programs, 3, C).
+    stream itself. ``partial`` is (programs, SUMS, C): of gamma, offset, gain and shift those that there are.
     """
     column = tl.arange(0, BLOCK_C)
     for_gamma = tl.zeros((BLOCK_R, BLOCK_C), ACC)
+    for_offset = tl.zeros((BLOCK_R, BLOCK_C), ACC)
     for_gain = tl.zeros((BLOCK_R, BLOCK_C), ACC)
     for_shift = tl.zeros((BLOCK_R, BLOCK_C), ACC)
     for tile in range(tiles):
@@ -78,10 +96,9 @@ def residual_norm_gradients_kernel(
         total = tl.zeros((BLOCK_R, BLOCK_C), ACC)
         if WITH_AFTER:
             total += tl.load(grad_after + place, mask=inside, other=0).to(ACC)
-        if WITH_GAMMA:
-            added = tl.load(branch + place, mask=inside, other=0).to(ACC)
-        if WITH_BRANCH:
-            scale = _scale(gamma, factor, row, column, rows, pixels, C, WITH_GAMMA, WITH_FACTOR, BLOCK_R, BLOCK_C, ACC)
+        if WITH_GAMMA or WITH_ROW_SCALE:
+            added, product = _added(branch, row_scale, offset, row, column, rows, C, WITH_ROW_SCALE, WITH_OFFSET, ACC)
+        scale = _scale(gamma, factor, row, column, rows, pixels, C, WITH_GAMMA, WITH_FACTOR, BLOCK_R, BLOCK_C, ACC)
         if WITH_NORM:
             own = tl.load(before + place, mask=inside, other=0)
             value = own.to(ACC)
@@ -96,17 +113,28 @@ def residual_norm_gradients_kernel(
                 slope *= tl.load(gain + column, mask=column < C, other=0).to(ACC)[None, :]
             along = tl.sum(slope * normal, 1) / C
             total += (slope - (tl.sum(slope, 1) / C)[:, None] - normal * along[:, None]) * inverse[:, None]
+            # Else it is the stream's.
+            tl.store(grad_before + place, total.to(grad_before.dtype.element_ty), mask=inside)
         if WITH_GAMMA:
             if WITH_FACTOR:
                 added *= tl.load(factor + row // pixels, mask=row < rows, other=0).to(ACC)[:, None]
             for_gamma += total * added
-        if WITH_NORM:  # else it is the stream's
-            tl.store(grad_before + place, total.to(grad_before.dtype.element_ty), mask=inside)
+        total *= scale
+        if WITH_OFFSET:
+            for_offset += total
+        if WITH_ROW_SCALE:
+            tl.store(grad_row_scale + row, tl.sum(total * product, 1), mask=row < rows)
+            total *= tl.load(row_scale + row, mask=row < rows, other=0).to(ACC)[:, None]
         if WITH_BRANCH:
-            tl.store(grad_branch + place, (total * scale).to(grad_branch.dtype.element_ty), mask=inside)
-    place = tl.program_id(0).to(tl.int64) * 3 * C + column
-    if WITH_GAMMA:
-        tl.store(partial + place, tl.sum(for_gamma, 0), mask=column < C)
-    if WITH_NORM:
-        tl.store(partial + place + C, tl.sum(for_gain, 0), mask=column < C)
-        tl.store(partial + place + 2 * C, tl.sum(for_shift, 0), mask=column < C)
+            tl.store(grad_branch + place, total.to(grad_branch.dtype.element_ty), mask=inside)
+    if SUMS > 0:
+        sums = partial + tl.program_id(0).to(tl.int64) * SUMS * C + column
+        if WITH_GAMMA:
+            tl.store(sums, tl.sum(for_gamma, 0), mask=column < C)
+            sums += C
+        if WITH_OFFSET:
+            tl.store(sums, tl.sum(for_offset, 0), mask=column < C)
+            sums += C
+        if WITH_NORM:
+            tl.store(sums, tl.sum(for_gain, 0), mask=column < C)
+            tl.store(sums + C, tl.sum(for_shift, 0), mask=column < C)

@@ -24,6 +24,8 @@ FEWEST_TILES = 4
 def add_and_normalise(
     x: Tensor,
     branch: Tensor | None,
+    row_scale: Tensor | None,
+    offset: Tensor | None,
     gamma: Tensor | None,
     factor: Tensor | None,
     weight: Tensor | None,
@@ -36,6 +38,8 @@ def add_and_normalise(
     Args:
         x: (B, C, H, W), in the dtype of the stream.
         branch: (B, C, H, W) or None.
+        row_scale: (B, 1, H, W) or None.
+        offset: (C,) or None, the bias of the branch.
         gamma: (C,) or None.
         factor: (B, 1, 1, 1) or None.
         weight: (C,) or None.
@@ -58,7 +62,7 @@ def add_and_normalise(
         pixels = x.shape[0] * x.shape[2] * x.shape[3]
         mean, rstd = (torch.empty(pixels, dtype=sum_dtype(x), device=x.device) for _ in range(2))
     if x.numel():
-        given = _dense(branch), gamma, factor, weight, bias
+        given = _dense(branch), _flat(row_scale), offset, gamma, _flat(factor), weight, bias
         plan = _plan(x.shape, x.dtype, x.device, *(t is not None for t in given), eps)
         plan(x, *given, stream, normalised, mean, rstd)
     return stream, normalised, mean, rstd
@@ -70,6 +74,8 @@ def _plan(
     dtype: torch.dtype,
     device: torch.device,
     branch: bool,
+    row_scale: bool,
+    offset: bool,
     gamma: bool,
     factor: bool,
     weight: bool,
@@ -77,14 +83,19 @@ def _plan(
     eps: float | None,
 ) -> Plan:
     rows, block_r, constants = _tiles(shape, dtype, device)
-    flags = dict(WITH_BRANCH=branch, WITH_GAMMA=gamma, WITH_FACTOR=factor, WITH_GAIN=weight, WITH_SHIFT=bias)
     return Plan(
         residual_norm_kernel,
         (ceil_div(rows, block_r),),
         (rows, shape[2] * shape[3]),
+        WITH_BRANCH=branch,
+        WITH_ROW_SCALE=row_scale,
+        WITH_OFFSET=offset,
+        WITH_GAMMA=gamma,
+        WITH_FACTOR=factor,
+        WITH_GAIN=weight,
+        WITH_SHIFT=bias,
         WITH_NORM=eps is not None,
         EPS=eps or 0.0,
-        **flags,
         **constants,
     )
 
@@ -94,6 +105,8 @@ def gradients(
     grad_normalised: Tensor | None,
     x: Tensor | None,
     branch: Tensor | None,
+    row_scale: Tensor | None,
+    offset: Tensor | None,
     gamma: Tensor | None,
     factor: Tensor | None,
     weight: Tensor | None,
@@ -107,7 +120,9 @@ def gradients(
         grad_stream: (B, C, H, W) or None, that of the stream.
         grad_normalised: (B, C, H, W) or None, that of the normalised map.
         x: As given; without ``gamma`` the stream. None without a norm.
-        branch: As given; None without ``gamma``.
+        branch: As given; None without ``gamma`` and ``row_scale``.
+        row_scale: (B, 1, H, W) or None.
+        offset: (C,) or None.
         gamma: (C,) or None.
         factor: (B, 1, 1, 1) or None.
         weight: (C,) or None.
@@ -116,34 +131,42 @@ def gradients(
         branch_dtype: Of the branch that was added, None for none.
 
     Returns:
-        The gradients of x, branch, gamma, weight and bias; None where there is no such argument, but for that of the
-        bias, in the dtype of sums, wherever there is a norm.
+        The gradients of x, branch, row_scale, offset, gamma, weight and bias; None where there is no such argument,
+        but for that of the bias, in the dtype of sums, wherever there is a norm.
     """
     normed = grad_normalised is not None
     some = x if normed else grad_stream
     grad_x = torch.empty_like(some, memory_format=torch.channels_last) if normed else _dense(grad_stream)
-    scaled = gamma is not None or factor is not None
+    scaled = any(t is not None for t in (row_scale, gamma, factor))
     separate = branch_dtype is not None and (scaled or branch_dtype != grad_x.dtype)
     grad_branch = torch.empty_like(grad_x, dtype=branch_dtype) if separate else grad_x
+    grad_row_scale = None
+    if row_scale is not None:
+        grad_row_scale = torch.empty(row_scale.shape, dtype=row_scale.dtype, device=row_scale.device)
+    sums = (gamma is not None) + (offset is not None) + 2 * normed
     plan = partial = None
-    if some.numel() and (normed or separate):
-        flags = grad_stream is not None, separate, gamma is not None, factor is not None, normed, weight is not None
-        plan = _gradients_plan(some.shape, some.dtype, some.device, *flags)
-    if normed or gamma is not None:
+    if some.numel() and (separate or sums):
+        present = (t is not None for t in (grad_stream, row_scale, offset, gamma, factor, weight))
+        plan = _gradients_plan(some.shape, some.dtype, some.device, separate, normed, sums, *present)
+    if sums:
         programs = 0 if plan is None else plan.grid[0]
-        partial = torch.empty((programs, 3, some.shape[1]), dtype=sum_dtype(some), device=some.device)
+        partial = torch.empty((programs, sums, some.shape[1]), dtype=sum_dtype(some), device=some.device)
     if plan is not None:
-        given = _dense(x) if normed else grad_x, _dense(branch), gamma, factor, weight, mean, rstd
-        plan(*given, _dense(grad_stream), _dense(grad_normalised), grad_x, grad_branch, partial)
-    grad_gamma = grad_weight = grad_bias = None
-    if normed or gamma is not None:
-        grad_gamma, grad_weight, grad_bias = partial.sum(0)
+        given = _dense(branch), _flat(row_scale), offset, gamma, _flat(factor), weight, mean, rstd
+        written = grad_x, grad_branch, grad_row_scale, partial
+        plan(_dense(x) if normed else grad_x, *given, _dense(grad_stream), _dense(grad_normalised), *written)
+    totals = iter(partial.sum(0)) if sums else None
+    grad_gamma = None if gamma is None else next(totals).to(gamma.dtype)
+    grad_offset = None if offset is None else next(totals).to(offset.dtype)
+    grad_weight, grad_bias = totals if normed else (None, None)
     return (
         grad_x,
         None if branch_dtype is None else grad_branch,
-        None if gamma is None else grad_gamma.to(gamma.dtype),
-        grad_weight.to(weight.dtype) if normed and weight is not None else None,
-        grad_bias if normed else None,
+        grad_row_scale,
+        grad_offset,
+        grad_gamma,
+        None if grad_weight is None or weight is None else grad_weight.to(weight.dtype),
+        grad_bias,
     )
 
 
@@ -152,28 +175,42 @@ def _gradients_plan(
     shape: torch.Size,
     dtype: torch.dtype,
     device: torch.device,
-    stream: bool,
     branch: bool,
+    norm: bool,
+    sums: int,
+    stream: bool,
+    row_scale: bool,
+    offset: bool,
     gamma: bool,
     factor: bool,
-    norm: bool,
     weight: bool,
 ) -> Plan:
     rows, block_r, constants = _tiles(shape, dtype, device)
     tiles = max(ceil_div(rows, block_r * PROGRAMS), FEWEST_TILES)
-    flags = dict(WITH_BRANCH=branch, WITH_GAMMA=gamma, WITH_FACTOR=factor, WITH_NORM=norm, WITH_GAIN=weight)
     return Plan(
         residual_norm_gradients_kernel,
         (ceil_div(rows, block_r * tiles),),
         (rows, shape[2] * shape[3], tiles),
         WITH_AFTER=stream,
-        **flags,
+        WITH_BRANCH=branch,
+        WITH_ROW_SCALE=row_scale,
+        WITH_OFFSET=offset,
+        WITH_GAMMA=gamma,
+        WITH_FACTOR=factor,
+        WITH_NORM=norm,
+        WITH_GAIN=weight,
+        SUMS=sums,
         **constants,
     )
 
 
 def _dense(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.contiguous(memory_format=torch.channels_last)
+
+
+def _flat(x: Tensor | None) -> Tensor | None:
+    """A number for each pixel or sample, side by side in memory."""
+    return None if x is None else x.contiguous()
 
 
 def _tiles(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> tuple[int, int, dict]:
