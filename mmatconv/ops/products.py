@@ -36,7 +36,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x, weight, bias)
 
 
-def rms_linear(x: Tensor, gain: Tensor | None, weight: Tensor, eps: float, scale: Tensor | None = None) -> Tensor:
+def rms_linear(x: Tensor, gain: Tensor | None, weight: Tensor, eps: float) -> Tensor:
     """``(x / sqrt(mean(x**2) + eps) * gain) @ weight.T`` with the division after the product.
 
     The gain scales the columns of the weight and the root is one number per row, so both commute with the product, and
@@ -47,17 +47,16 @@ def rms_linear(x: Tensor, gain: Tensor | None, weight: Tensor, eps: float, scale
         gain: (C,), or None for ones.
         weight: (D, C).
         eps: Added to the mean square.
-        scale: (..., 1), ``rms_scale(x, eps)`` where it is known already. Default: None.
 
     Returns:
         (..., D).
     """
     if x.dtype == torch.float16:
         # Products of values that are not normalised yet may overflow.
-        x = x * (rms_scale(x, eps) if scale is None else scale).to(x.dtype)
+        x = x * rms_scale(x, eps).to(x.dtype)
         return linear(x if gain is None else x * gain.to(x.dtype), weight)
     weight = weight if gain is None else weight * gain
-    if scale is None and torch.is_grad_enabled() and onednn.uses_onednn(x):
+    if torch.is_grad_enabled() and onednn.uses_onednn(x):
         return RMSLinear.apply(x, weight, eps)
     product = linear(x, weight)
-    return product * (rms_scale(x, eps) if scale is None else scale).to(product.dtype)
+    return product * rms_scale(x, eps).to(product.dtype)

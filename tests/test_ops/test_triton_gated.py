@@ -1,5 +1,7 @@
 """The Triton kernels of the gated linear unit against torch in float64, on a GPU or in Triton's interpreter."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,6 @@ from mmatconv.layers.channel_mixers import ConvGLU
 from mmatconv.layers.padding_mask import PaddingMask
 from mmatconv.ops.glu.conv_gelu_mul import conv_gelu_mul
 from mmatconv.ops.glu.gelu_mul import gelu_mul
-from mmatconv.ops.products import rms_linear
 
 pytestmark = [pytest.mark.usefixtures('forced'), *([pytest.mark.gpu] if torch.cuda.is_available() else [])]
 PATH = 'triton'
@@ -268,15 +269,21 @@ def test_nothing_to_gate(device):
 
 
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
-def test_scale_goes_to_the_product_behind_it(dtype, device):
-    inputs, _ = make_conv((1, 2, 2, 24), 24, dtype, device)
-    gain, weight = make(24, dtype=dtype, device=device), make(7, 24, dtype=dtype, device=device)
-    product, scale = conv_gelu_mul(*inputs, EPS, PATH)
-    both, _, *weights = (t.double() for t in inputs)
-    exact = exact_conv(both, *weights, None, EPS)
-    expected = F.linear(exact[0] * exact[1] * gain.double(), weight.double())
-    output = rms_linear(product, gain, weight, EPS, scale).double()
-    assert (output - expected).abs().max() <= 16 * torch.finfo(dtype).eps * expected.abs().max()
+@pytest.mark.parametrize('norm', [True, False])
+def test_scale_and_bias_are_left_to_the_sum(norm, dtype, device, monkeypatch):
+    """But products in float16, which may overflow before they are normalised, come normalised."""
+    torch.manual_seed(0)
+    layer = ConvGLU(4, 10, norm=norm).to(device, dtype)
+    x = make(2, 4, 5, 3, dtype=dtype, device=device).contiguous(memory_format=torch.channels_last)
+    branch = layer.branch(x)
+    assert branch.bias is layer.fc2.bias
+    assert (branch.scale is not None) == (norm and dtype != torch.float16)
+    whole = layer(x)
+    monkeypatch.setenv('MMATCONV_OP', 'grouped')
+    exact = copy.deepcopy(layer).double()(x.double())
+    for output in (branch.total(), whole):
+        # Roundings of the convolution, the gate, two products and the norm.
+        assert (output.double() - exact).abs().max() <= 16 * torch.finfo(dtype).eps * exact.abs().max()
 
 
 @pytest.mark.parametrize('norm', [True, False])

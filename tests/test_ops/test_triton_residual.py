@@ -233,3 +233,38 @@ def test_the_block_takes_it(autocast, layer_scale, device, monkeypatch):
     monkeypatch.setattr(triton_launch, 'add_and_normalise', lambda *args: launched.append(args) or original(*args))
     run('triton')
     assert len(launched) == 3
+
+
+def test_hooks_on_what_a_sum_ends(device):
+    """A mixer or its last layer with a hook is called, and returns what it would have."""
+    torch.manual_seed(0)
+    block = Block(4, ATConv(4), ConvGLU(4, 8)).to(device)
+    x = make(2, 4, 5, 6, device=device).contiguous(memory_format=torch.channels_last)
+    expected = block(x)
+    called = []
+    for layer in (block.token_mixer, block.token_mixer.proj, block.channel_mixer, block.channel_mixer.fc2):
+        hook = layer.register_forward_hook(lambda layer, *args: called.append(layer))
+        torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
+        assert called == [layer]
+        called.clear()
+        hook.remove()
+
+
+def test_branches_of_a_block_are_dropped_apart(device, monkeypatch):
+    """One draw for both, in the dtype of sums."""
+    factors = []
+    original = triton_launch.add_and_normalise
+
+    def keep(*args):
+        factors.append(args[5])
+        return original(*args)
+
+    monkeypatch.setattr(triton_launch, 'add_and_normalise', keep)
+    torch.manual_seed(0)
+    block = Block(1, torch.nn.Identity(), torch.nn.Identity(), drop_path=0.25).to(device, torch.bfloat16)
+    block(torch.zeros(200, 1, 1, 1, dtype=torch.bfloat16, device=device))
+    _, first, second = factors
+    for factor in (first, second):
+        assert factor.shape == (200, 1, 1, 1)
+        assert set(factor.flatten().tolist()) == {0.0, torch.tensor(1.0).div(0.75).item()}
+    assert not torch.equal(first, second)
