@@ -41,6 +41,17 @@ def test_either_modality_asks():
     assert figures([*LINE, sample(0.0, 1, 'infrared')], query='visible')['rank1'] == 50
 
 
+def test_pictures_of_the_modality_that_asks_are_no_gallery():
+    # Two infrared cameras have seen 1 from the same angle, and the visible picture nearest to both is of 2.
+    samples = [
+        sample(0.0, 1, 'visible'),
+        sample(0.1, 2, 'visible'),
+        sample(0.2, 1, 'infrared', camera=2),
+        sample(0.2, 1, 'infrared', camera=3),
+    ]
+    assert figures(samples) == pytest.approx(dict(rank1=0, mAP=50, mINP=50))
+
+
 def test_lengths_of_features_do_not_matter():
     longer = [dict(entry, feature=entry['feature'] * 10 ** (i - 2)) for i, entry in enumerate(LINE)]
     assert figures(longer) == pytest.approx(figures(LINE))
