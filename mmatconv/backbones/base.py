@@ -15,6 +15,7 @@ from mmatconv.backbones.token_mixers import build_token_mixer
 from mmatconv.checkpoint.loading import load_pretrained
 from mmatconv.errors import UserError
 from mmatconv.layers import LayerNorm2d, initialize
+from mmatconv.layers.block import run_blocks
 from mmatconv.layers.padding_mask import PaddingMask, find_padding
 from mmatconv.openmmlab.padding_guard import guard_detectors, set_current_mask
 from mmatconv.openmmlab.roi_align import guard_roi_align
@@ -187,9 +188,11 @@ class Backbone(BaseModule):
             else:
                 x = downsample(x, padding_mask) if i == 0 else downsample(x)
                 padding_mask = padding_mask.downsample(4 if i == 0 else 2)
-            for block in stage:
-                recompute = self.with_cp and torch.is_grad_enabled()
-                x = checkpoint(block, x, padding_mask, use_reentrant=False) if recompute else block(x, padding_mask)
+            if self.with_cp and torch.is_grad_enabled():
+                for block in stage:
+                    x = checkpoint(block, x, padding_mask, use_reentrant=False)
+            else:
+                x = run_blocks(stage, x, padding_mask)
             if padding_mask is not None:
                 x = padding_mask.zero_padding(x)  # for the next stage, and as output
             if i not in self.out_indices:

@@ -1,6 +1,6 @@
 """The residual block all backbones share: token mixer, then channel mixer, each normalised before and scaled after."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -103,28 +103,51 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W); a ``padding_mask`` is passed to both mixers as second argument."""
-        mask = () if padding_mask is None else (padding_mask,)
-        if self.float32_stream and autocast_dtype(x.device.type) is not None:
-            # As a float32 LayerScale makes it in the released code. Half precision would lose steps of 1e-6.
-            x = x.to(sum_dtype(x))
         path = choose(x)
         if takes_triton(path) and not is_observed() and self._is_plain():
-            return self._in_fused_sums(x, mask, path)
+            return self._in_fused_sums(x, None, None, padding_mask, path)[0]
+        mask = () if padding_mask is None else (padding_mask,)
+        x = self._widened(x)
         branch = self.token_mixer(self._normalise(x, self.norm_1), *mask)
         x = self._add(x, branch, self.layer_scale_1)
         branch = self.channel_mixer(self._normalise(x, self.norm_2), *mask)
         return self._add(x, branch, self.layer_scale_2)
 
-    def _in_fused_sums(self, x: Tensor, mask: Sequence[PaddingMask], path: str) -> Tensor:
-        """As :meth:`forward`: each sum and the norm behind it are one kernel, which may end a mixer too."""
+    def _in_fused_sums(
+        self,
+        x: Tensor,
+        normalised: Tensor | None,
+        following: nn.Module | None,
+        padding_mask: PaddingMask | None,
+        path: str,
+    ) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`forward`: each sum and the norm behind it are one kernel, which may end a mixer too.
+
+        Args:
+            x: (B, C, H, W).
+            normalised: What ``norm_1`` makes of it, where that is known.
+            following: The norm behind the block, or None.
+            padding_mask: As for :meth:`forward`.
+            path: What ``choose`` returned.
+
+        Returns:
+            What :meth:`forward` returns, and what ``following`` makes of it or None.
+        """
         dtype = autocast_dtype(x.device.type)
+        mask = () if padding_mask is None else (padding_mask,)
         first, second = self.drop_path.factors(x, 2, sum_dtype(x))
-        x, normalised = residual_norm(x, None, None, None, _parameters(self.norm_1), dtype, path)
-        branch = _branch(self.token_mixer, normalised, mask)
-        norm = _parameters(self.norm_2)
-        x, normalised = residual_norm(x, branch, _gamma(self.layer_scale_1), first, norm, dtype, path)
-        branch = _branch(self.channel_mixer, normalised, mask)
-        return residual_norm(x, branch, _gamma(self.layer_scale_2), second, None, None, path)[0]
+        x = self._widened(x)
+        if normalised is None:
+            x, normalised = residual_norm(x, None, None, None, _parameters(self.norm_1), dtype, path)
+        branch, gamma = _branch(self.token_mixer, normalised, mask), _gamma(self.layer_scale_1)
+        x, normalised = residual_norm(x, branch, gamma, first, _parameters(self.norm_2), dtype, path)
+        branch, gamma = _branch(self.channel_mixer, normalised, mask), _gamma(self.layer_scale_2)
+        return residual_norm(x, branch, gamma, second, _parameters(following), dtype, path)
+
+    def _widened(self, x: Tensor) -> Tensor:
+        """As a float32 LayerScale makes it under autocast in the released code. Half precision would lose steps of
+        1e-6."""
+        return x.to(sum_dtype(x)) if self.float32_stream and autocast_dtype(x.device.type) is not None else x
 
     def _is_plain(self) -> bool:
         """Whether reading the parameters of the layers around the mixers does what calling them would."""
@@ -153,6 +176,23 @@ class Block(nn.Module):
         return torch.addcmul(x, branch, factor if gamma is None else factor * gamma)
 
 
+def run_blocks(blocks: Iterable[nn.Module], x: Tensor, padding_mask: PaddingMask | None) -> Tensor:
+    """Blocks called one after another: (B, C, H, W) -> (B, C, H, W).
+
+    On a GPU the last sum of a block and the first norm of the next are one kernel, unless a hook looks at a block.
+    """
+    blocks, path = list(blocks), choose(x)
+    fused = takes_triton(path) and not is_observed()
+    if not (fused and all(is_plain(block, Block) and block._is_plain() for block in blocks)):
+        for block in blocks:
+            x = block(x, padding_mask)
+        return x
+    normalised = None
+    for block, following in zip(blocks, [*(block.norm_1 for block in blocks[1:]), None]):
+        x, normalised = block._in_fused_sums(x, normalised, following, padding_mask, path)
+    return x
+
+
 def _branch(mixer: nn.Module, x: Tensor, mask: Sequence[PaddingMask]) -> Branch:
     """What a mixer computes, its last elementwise operations left to the sum where it offers that."""
     if is_plain(mixer, ATConv) or is_plain(mixer, ConvGLU):
@@ -168,5 +208,5 @@ def _scale_is_plain(layer_scale: nn.Module) -> bool:
     return is_plain(layer_scale, LayerScale) or is_plain(layer_scale, nn.Identity)
 
 
-def _parameters(norm: LayerNorm2d) -> tuple[Tensor | None, Tensor | None, float]:
-    return norm.weight, norm.bias, norm.eps
+def _parameters(norm: nn.Module | None) -> tuple[Tensor | None, Tensor | None, float] | None:
+    return None if norm is None else (norm.weight, norm.bias, norm.eps)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from mmatconv.errors import UserError
 from mmatconv.layers import ATConv, Block, ConvGLU
+from mmatconv.layers.block import run_blocks
 from mmatconv.ops.residual_norm import triton_launch
 from mmatconv.ops.residual_norm.branch import Branch
 from mmatconv.ops.residual_norm.function import residual_norm
@@ -268,3 +269,34 @@ def test_branches_of_a_block_are_dropped_apart(device, monkeypatch):
         assert factor.shape == (200, 1, 1, 1)
         assert set(factor.flatten().tolist()) == {0.0, torch.tensor(1.0).div(0.75).item()}
     assert not torch.equal(first, second)
+
+
+def test_a_stage_ends_blocks_with_the_norm_of_the_next(device, monkeypatch):
+    """Values and gradients against the blocks on their own; not where a block has a hook."""
+    torch.manual_seed(0)
+    blocks = [Block(4, ATConv(4), ConvGLU(4, 8), drop_path=0.5, layer_scale=True).to(device) for _ in range(3)]
+    parameters = [p for block in blocks for p in block.parameters()]
+    for parameter in parameters:
+        torch.nn.init.normal_(parameter, std=0.5)
+    launched = []
+    original = triton_launch.add_and_normalise
+    monkeypatch.setattr(triton_launch, 'add_and_normalise', lambda *args: launched.append(args) or original(*args))
+    x = make(3, 4, 5, 6, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
+
+    def run():
+        launched.clear()
+        torch.manual_seed(1)
+        with torch.autocast(device, torch.bfloat16):
+            output = run_blocks(blocks, x, None)
+        return output, *torch.autograd.grad(output.square().sum(), [x, *parameters])
+
+    results = run()
+    assert len(launched) == 7
+    called = []
+    blocks[1].register_forward_hook(lambda *args: called.append(args))
+    alone = run()
+    assert len(launched) == 9 and len(called) == 1
+    for one, other in zip(results, alone):
+        assert one.dtype == other.dtype
+        # The same operations on the same numbers, but for sums that a norm's gradient joins before or after a rounding.
+        assert (one - other).norm() <= 1e-5 * other.norm().clamp_min(1e-3)
