@@ -123,18 +123,18 @@ def _kernels_of(model: nn.Module) -> Iterator[list[Tensor]]:
     kernels: list[Tensor] = []
     layers = [module for module in model.modules() if isinstance(module, ATConv)]
     for layer in layers:
-        generate = layer.generate_kernels
+        generate = layer.kernels_from
 
         def keep(*args, generate=generate):
             kernels.append(generate(*args))
             return kernels[-1]
 
-        layer.generate_kernels = keep
+        layer.kernels_from = keep
     try:
         yield kernels
     finally:
         for layer in layers:
-            del layer.generate_kernels
+            del layer.kernels_from
 
 
 def _compare(alone: object, together: object, threshold: float) -> tuple[int, int, float]:

@@ -61,38 +61,42 @@ class ATConv(nn.Module):
         self.proj = PointwiseConv(dim, dim, bias=bias)
         self.difference_control = nn.Parameter(torch.zeros(dim))
 
-    def generate_kernels(
-        self,
-        x: Tensor,
-        padding_mask: PaddingMask | None = None,
-        path: str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> Tensor:
+    def generate_kernels(self, x: Tensor, padding_mask: PaddingMask | None = None, path: str | None = None) -> Tensor:
         """The kernels that a map generates: C2K and DKM.
 
         Args:
             x: (B, C, H, W).
             padding_mask: What of the map is padding. Default: None, nothing.
             path: As for ``dynamic_depthwise_conv2d``. Default: None.
-            dtype: Of the kernels. Default: that of the parameters, in which they are computed.
 
         Returns:
-            (B, C, K, K).
+            (B, C, K, K), in the dtype of the parameters.
         """
-        path, size = choose(x, path), self.kernel_size
-        # Under autocast too: statistics of a map, and sums of its pixels' gradients.
-        own = _dtype_of(self.kernel_proj)
-        dtype = own if dtype is None else dtype
+        path = choose(x, path)
+        context, _ = self.pool_context(x, padding_mask, path)
+        return self.kernels_from(context, context.dtype, nearest_format(x), path)
+
+    def pool_context(self, x: Tensor, padding_mask: PaddingMask | None, path: str) -> tuple[Tensor, Tensor]:
+        """The context (B, C, K * K) of a map, and the map for what else reads it: see ``context_pool``."""
+        # In the parameters' dtype under autocast too: statistics of a map, and sums of its pixels' gradients.
+        dtype = _dtype_of(self.kernel_proj)
         with outside_autocast(x):
-            if takes_triton(path):
-                sizes = None if padding_mask is None else padding_mask.sizes
-                context = context_pool(x, size, self.context_pool == 'grid', path, sizes).to(own)
-            else:
-                context = CONTEXT_POOLS[self.context_pool](x.to(own), size, padding_mask)
+            if not takes_triton(path):
+                return CONTEXT_POOLS[self.context_pool](x.to(dtype), self.kernel_size, padding_mask), x
+            sizes = None if padding_mask is None else padding_mask.sizes
+            context, x = context_pool(x, self.kernel_size, self.context_pool == 'grid', path, sizes)
+            return context.to(dtype), x
+
+    def kernels_from(
+        self, context: Tensor, dtype: torch.dtype, memory_format: torch.memory_format, path: str
+    ) -> Tensor:
+        """(B, C, K * K) -> (B, C, K, K) in the dtype and the format of the map that they are to convolve."""
+        size = self.kernel_size
+        with outside_autocast(context):
             context = self.kernel_proj(context.unsqueeze(-1)).squeeze(-1)
             generator = self.generator_arguments() if takes_triton(path) else None
             if generator is not None:
-                channels_last = nearest_format(x) == torch.channels_last
+                channels_last = memory_format == torch.channels_last
                 return generate_kernels(context, *generator, size, channels_last, dtype, path)
             kernels = self.modulate(self.kernel_gen(self.kernel_act(context)))
         return kernels.unflatten(2, (size, size)).to(dtype)
@@ -119,10 +123,11 @@ class ATConv(nn.Module):
         path = choose(x)
         if takes_triton(path):
             return self.branch(x, padding_mask, complete=True).product
+        context, x = self.pool_context(x, padding_mask, path)
         value = self.x_proj(x)
         if padding_mask is not None:
             value = padding_mask.zero_padding(value, inplace=is_plain(self.x_proj, PointwiseConv))
-        kernels = self.generate_kernels(x, padding_mask, path, value.dtype)
+        kernels = self.kernels_from(context, value.dtype, nearest_format(x), path)
         return self.proj(dynamic_depthwise_conv2d(value, kernels, path))
 
     def branch(self, x: Tensor, padding_mask: PaddingMask | None = None, complete: bool = False) -> Branch:
@@ -137,8 +142,9 @@ class ATConv(nn.Module):
         apart = not complete and x.is_contiguous(memory_format=torch.channels_last)
         apart = apart and is_plain(self.proj, PointwiseConv)
         x_proj, proj = as_products(x, self.x_proj, self.proj, biased=(True, not apart))
+        context, x = self.pool_context(x, padding_mask, path)
         value = x_proj(x)
-        kernels = self.generate_kernels(x, padding_mask, path, value.dtype)
+        kernels = self.kernels_from(context, value.dtype, nearest_format(x), path)
         mixed = dynamic_depthwise_conv2d(value, kernels, path, sizes)
         return Branch(proj(mixed), bias=self.proj.bias if apart else None)
 

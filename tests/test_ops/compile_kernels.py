@@ -46,7 +46,7 @@ TARGETS = {
     'gfx942': GPUTarget('hip', 'gfx942', 64),
 }
 MAPS = ('x', 'y', 'g', 'kernel', 'grad', 'context', 'weight', 'bias', 'difference', 'z', 'p')
-MAPS += ('branch', 'normalised', 'grad_branch', 'grad_normalised')
+MAPS += ('grad_map', 'branch', 'normalised', 'grad_branch', 'grad_normalised')
 SUMS = ('partial', 'pooled', 'scale', 'grad_scale', 'squares')
 # Under autocast the residual stream and all parameters are in float32.
 SUMS += ('before', 'after', 'grad_before', 'grad_after', 'gamma', 'factor', 'gain', 'shift', 'mean', 'rstd')

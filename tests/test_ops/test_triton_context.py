@@ -35,14 +35,22 @@ def plain_pool(x, size, grid):
 
 
 def check_pool(x, size, grid, assert_exact, grad=None):
-    """Values and gradient against torch's; the output."""
+    """Values and gradients against torch's, with and without another reader of the map; the output."""
     x = x.detach().requires_grad_()
-    output = context_pool(x, size, grid, PATH)
+    output, same = context_pool(x, size, grid, PATH)
+    assert torch.equal(same, x)
     grad = make(*output.shape, dtype=output.dtype, device=x.device) if grad is None else grad
-    (gradient,) = torch.autograd.grad(output, x, grad)
+    (gradient,) = torch.autograd.grad(output, x, grad, retain_graph=True)
     exact = x.detach().double().cpu().contiguous().requires_grad_()
     expected = plain_pool(exact, size, grid)
     (exact_gradient,) = torch.autograd.grad(expected, exact, grad.double().cpu())
+    # In the map's format, and in any.
+    dense = make(*x.shape, dtype=x.dtype, device=x.device).contiguous(memory_format=nearest_format(x))
+    for grad_map in (dense, dense.transpose(0, 1).contiguous().transpose(0, 1)):
+        (both,) = torch.autograd.grad((output, same), x, (grad, grad_map), retain_graph=True)
+        assert_exact((both,), (exact_gradient + grad_map.double().cpu(),), UNITS[x.dtype], ['grad input of both'])
+        assert both.is_contiguous(memory_format=nearest_format(x))
+    assert torch.equal(torch.autograd.grad(same, x, dense)[0], dense)
     # Means of half precision are in float32.
     assert (output.dtype, gradient.dtype) == (torch.promote_types(x.dtype, torch.float32), x.dtype)
     assert_exact((output,), (expected.detach(),), UNITS[output.dtype])
@@ -106,13 +114,17 @@ def test_partial_sums_over_any_number_of_tiles(
 def test_pool_repeats_bit_by_bit(device):
     shape = (4, 64, 57, 33) if device == 'cuda' else (1, 3, 9, 13)
     x = make(*shape, dtype=torch.bfloat16, device=device)
-    assert torch.equal(context_pool(x, 3, False, PATH), context_pool(x, 3, False, PATH))
+    assert torch.equal(*(context_pool(x, 3, False, PATH)[0] for _ in range(2)))
 
 
 def test_pool_to_any_order(device):
     x = make(1, 2, 4, 5, dtype=torch.float64, device=device).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: context_pool(x, 3, True, PATH), x, fast_mode=True)
-    assert torch.autograd.gradgradcheck(lambda x: context_pool(x, 3, True, PATH) ** 2, x, fast_mode=True)
+
+    def squares(x):
+        return [result**2 for result in context_pool(x, 3, True, PATH)]
+
+    assert torch.autograd.gradgradcheck(squares, x, fast_mode=True)
 
 
 def plain_kernels(context, weight, bias, difference, sigmoid):
@@ -187,7 +199,7 @@ def test_kernels_to_any_order(device):
 @pytest.mark.parametrize('shape', [(0, 3, 4, 5), (2, 0, 4, 5)])
 def test_nothing_to_pool(shape, device):
     x = make(*shape, device=device).requires_grad_()
-    output = context_pool(x, 3, False, PATH)
+    output, _ = context_pool(x, 3, False, PATH)
     assert output.shape == (*shape[:2], 9)
     assert torch.autograd.grad(output.sum(), x)[0].shape == shape
     arguments = make(*output.shape, device=device), make(9, 9, device=device), None, make(shape[1], device=device)
@@ -301,11 +313,11 @@ def test_torch_computes_the_same(device):
     )
     for memory_format in FORMATS:
         for grid in (False, True):
-            output = context_pool(x.contiguous(memory_format=memory_format), 3, grid, 'grouped')
-            expected = plain_pool(x, 3, grid)
-            torch.testing.assert_close(output, expected)
-            grad = make(*output.shape, dtype=torch.float64, device=device)
-            gradients = (torch.autograd.grad(t, x, grad)[0] for t in (output, expected))
+            results = context_pool(x.contiguous(memory_format=memory_format), 3, grid, 'grouped')
+            expected = plain_pool(x, 3, grid), x
+            torch.testing.assert_close(results, expected)
+            grads = [make(*t.shape, dtype=torch.float64, device=device) for t in results]
+            gradients = (torch.autograd.grad(t, x, grads)[0] for t in (results, expected))
             torch.testing.assert_close(*gradients)
     arguments = context, weight, bias, difference
     for sigmoid in (False, True):

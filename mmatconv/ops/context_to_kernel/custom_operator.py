@@ -13,9 +13,6 @@ from mmatconv.ops.paths import choose
 from mmatconv.ops.sum_dtype import sum_dtype
 from mmatconv.ops.tracing import HAS_CUSTOM_OPERATORS
 
-# torch before 2.4 has no custom operators in Python, and sees the functions.
-pool, generate = Pool.apply, Generate.apply
-
 
 def _format(channels_last: bool) -> torch.memory_format:
     return torch.channels_last if channels_last else torch.contiguous_format
@@ -25,7 +22,7 @@ if HAS_CUSTOM_OPERATORS:
 
     @torch.library.custom_op('mmatconv::context_pool', mutates_args=())
     def pool(x: Tensor, size: int, grid: bool, path: str, sizes: Tensor | None = None) -> Tensor:
-        return Pool.forward(x, size, grid, choose(x, path), sizes)
+        return Pool.forward(x, size, grid, choose(x, path), sizes)[0]
 
     @pool.register_fake
     def _(x: Tensor, size: int, grid: bool, path: str, sizes: Tensor | None = None) -> Tensor:
@@ -43,7 +40,7 @@ if HAS_CUSTOM_OPERATORS:
         path: str,
         sizes: Tensor | None = None,
     ) -> Tensor:
-        return Spread.forward(grad, height, width, channels_last, dtype, size, grid, choose(grad, path), sizes)
+        return Spread.forward(grad, None, height, width, channels_last, dtype, size, grid, choose(grad, path), sizes)
 
     @spread.register_fake
     def _(
@@ -99,3 +96,9 @@ if HAS_CUSTOM_OPERATORS:
         return torch.empty(shape, dtype=dtype, device=context.device, memory_format=_format(channels_last))
 
     generate.register_autograd(Generate.backward, setup_context=Generate.setup_context)
+
+else:  # torch before 2.4 has none in Python, and sees the functions
+    generate = Generate.apply
+
+    def pool(*arguments) -> Tensor:
+        return Pool.apply(*arguments)[0]

@@ -9,8 +9,8 @@ from mmatconv.ops.context_to_kernel.pool import Pool
 from mmatconv.ops.tracing import is_observed
 
 
-def context_pool(x: Tensor, size: int, grid: bool, path: str, sizes: Tensor | None = None) -> Tensor:
-    """Adaptive average of a map over K * K bins, which is read once.
+def context_pool(x: Tensor, size: int, grid: bool, path: str, sizes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Adaptive average of a map over K * K bins, which is read once, and the map.
 
     Differentiable to any order.
 
@@ -23,12 +23,15 @@ def context_pool(x: Tensor, size: int, grid: bool, path: str, sizes: Tensor | No
             alone the bins lie; its gradient is zero outside. Default: None, no padding.
 
     Returns:
-        (B, C, K * K), channels innermost, in float32 for half precision.
+        (B, C, K * K), channels innermost, in float32 for half precision, and ``x`` for all else that reads it: what
+        comes back to this one is added to the pooling's gradient in the same writing.
 
     Raises:
         UserError: Path 'triton' where it cannot run.
     """
-    return (custom_operator.pool if is_observed() else Pool.apply)(x, size, grid, path, sizes)
+    if is_observed():
+        return custom_operator.pool(x, size, grid, path, sizes), x
+    return Pool.apply(x, size, grid, path, sizes)
 
 
 def generate_kernels(

@@ -1,5 +1,8 @@
 """The pooling of context-to-kernel (C2K) for GPUs: a map is read once, and its gradient written once.
 
+Others read the map too, and autograd would add their gradient to the pooling's, reading both again. The pooling
+therefore hands the map on, and adds what comes back to its own gradient as it writes it.
+
 Where Triton cannot run, plain operations compute the same.
 """
 
@@ -15,36 +18,42 @@ from mmatconv.ops.sum_dtype import sum_dtype
 
 
 class Pool(torch.autograd.Function):
-    """Arguments of ``context_pool`` -> (B, C, K * K), channels innermost, in float32 for half precision."""
+    """Arguments of ``context_pool`` -> its results."""
 
     @staticmethod
-    def forward(x: Tensor, size: int, grid: bool, path: str, sizes: Tensor | None) -> Tensor:
+    def forward(x: Tensor, size: int, grid: bool, path: str, sizes: Tensor | None) -> tuple[Tensor, Tensor]:
         with TritonLaunches('context_to_kernel', x, path) as launches:
             if launches is not None:
-                return launches.pool(x, size, grid, sizes)
+                return launches.pool(x, size, grid, sizes), x.view_as(x)
         wide = sum_dtype(x)
-        if sizes is not None:
+        if sizes is None:
+            means = torch.stack([pixels.mean((2, 3), dtype=wide) for pixels in _bins(x, size, grid)], dim=1)
+        else:
             shares = _shares(sizes, x.shape[2:], size, grid, wide)
-            return (shares @ x.permute(0, 2, 3, 1).flatten(1, 2).to(wide)).transpose(1, 2)
-        return torch.stack([pixels.mean((2, 3), dtype=wide) for pixels in _bins(x, size, grid)], dim=1).transpose(1, 2)
+            means = shares @ x.permute(0, 2, 3, 1).flatten(1, 2).to(wide)
+        return means.transpose(1, 2), x.view_as(x)
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+    def setup_context(ctx, inputs: tuple, output: object) -> None:
         x, *ctx.arguments, sizes = inputs
         ctx.save_for_backward(sizes)
         ctx.map = *x.shape[2:], nearest_format(x) == torch.channels_last, x.dtype
+        ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return Spread.apply(grad, *ctx.map, *ctx.arguments, *ctx.saved_tensors), None, None, None, None
+    def backward(ctx, grad: Tensor | None, grad_map: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grad is not None:
+            grad_map = Spread.apply(grad, grad_map, *ctx.map, *ctx.arguments, *ctx.saved_tensors)
+        return grad_map, None, None, None, None
 
 
 class Spread(torch.autograd.Function):
-    """The gradient of :class:`Pool`: (B, C, K * K) -> (B, C, H, W)."""
+    """The gradient of :class:`Pool`: (B, C, K * K), and (B, C, H, W) or None of the map -> (B, C, H, W)."""
 
     @staticmethod
     def forward(
         grad: Tensor,
+        grad_map: Tensor | None,
         height: int,
         width: int,
         channels_last: bool,
@@ -57,24 +66,25 @@ class Spread(torch.autograd.Function):
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         with TritonLaunches('context_to_kernel', grad, path) as launches:
             if launches is not None:
-                return launches.spread(grad, (height, width), size, grid, memory_format, dtype, sizes)
+                return launches.spread(grad, grad_map, (height, width), size, grid, memory_format, dtype, sizes)
         y = empty((*grad.shape[:2], height, width), grad, memory_format)
         if sizes is not None:
             shares = _shares(sizes, (height, width), size, grid, grad.dtype)
-            return y.copy_((grad @ shares).unflatten(2, (height, width))).to(dtype)
-        y.zero_()
-        for i, pixels in enumerate(_bins(y, size, grid)):
-            pixels += (grad[:, :, i] / pixels.shape[2:].numel())[..., None, None]
-        return y.to(dtype)
+            y.copy_((grad @ shares).unflatten(2, (height, width)))
+        else:
+            y.zero_()
+            for i, pixels in enumerate(_bins(y, size, grid)):
+                pixels += (grad[:, :, i] / pixels.shape[2:].numel())[..., None, None]
+        return (y if grad_map is None else y.add_(grad_map)).to(dtype)
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
-        ctx.arguments = inputs[5:-1]
+        ctx.arguments = inputs[-4:-1]
         ctx.save_for_backward(inputs[-1])
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return Pool.apply(grad, *ctx.arguments, *ctx.saved_tensors), None, None, None, None, None, None, None, None
+        return *Pool.apply(grad, *ctx.arguments, *ctx.saved_tensors), *(None,) * 8
 
 
 def _shares(sizes: Tensor, shape: tuple[int, int], size: int, grid: bool, dtype: torch.dtype) -> Tensor:

@@ -93,13 +93,13 @@ def pool_kernel(
 
 @triton.jit(do_not_specialize=[*_MAP, *_STRIDES[4:]])
 def spread_kernel(
-    grad, sizes, y,
+    grad, sizes, grad_map, y,
     units, height, width, channel_blocks, column_blocks,
     y_b, y_c, y_h, y_w,
     ROW_BINS: tl.constexpr, COLUMN_BINS: tl.constexpr, WITH_SIZES: tl.constexpr, RUNS: tl.constexpr,
     BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr, VEC: tl.constexpr, CHANNELS_LAST: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """``y``, the map's gradient from ``grad`` (B, bins, C) of its pooled means.
+    """``y``, the map's gradient from ``grad`` (B, bins, C) of its pooled means, and ``grad_map`` unless None.
 
     A program writes some columns of one row, and meets the few bins that lie across them.
     """
@@ -125,7 +125,12 @@ def spread_kernel(
     first_column_bin, end_column_bin = _bins(begin + left_end, begin + right_end, bin_width, COLUMN_BINS)
     if WITH_SIZES:
         end_row_bin = tl.where((row < valid_height) & (left_end < valid_width), end_row_bin, first_row_bin)
+    offsets = tile_offset(sample, columns, channels, y_b, y_c, y_w, VEC, CHANNELS_LAST)
+    offsets += row_step(row, 0, y_h, y_w, VEC, CHANNELS_LAST)
+    own = (columns < width) & (channels < count)
     total = tl.zeros((BLOCK_W, BLOCK_C), ACC)
+    if grad_map is not None:
+        total += tl.load(grad_map + offsets, mask=own, other=0).to(ACC)
     for i in range(first_row_bin, end_row_bin):
         top, bottom = _edges(i, bin_height, ROW_BINS)
         for j in range(first_column_bin, end_column_bin):
@@ -134,6 +139,4 @@ def spread_kernel(
             value = tl.load(grad + place * count + channels, mask=channels < count, other=0).to(ACC)
             value = value / ((bottom - top) * (right - left)).to(ACC)
             total += tl.where((places >= left) & (places < right) & (columns < valid_width), value, 0)
-    pointers = y + tile_offset(sample, columns, channels, y_b, y_c, y_w, VEC, CHANNELS_LAST)
-    pointers += row_step(row, 0, y_h, y_w, VEC, CHANNELS_LAST)
-    tl.store(pointers, total.to(y.dtype.element_ty), mask=(columns < width) & (channels < count))
+    tl.store(y + offsets, total.to(y.dtype.element_ty), mask=own)

@@ -85,6 +85,7 @@ def _pool(
 
 def spread(
     grad: Tensor,
+    grad_map: Tensor | None,
     shape: tuple[int, int],
     size: int,
     grid: bool,
@@ -96,6 +97,7 @@ def spread(
 
     Args:
         grad: (B, C, K * K), copied unless its channels are innermost.
+        grad_map: (B, C, H, W), to be added, or None; copied unless dense in ``memory_format``.
         shape: H and W.
         size: K.
         grid: Bins are cells of a K x K grid, not strips.
@@ -107,12 +109,15 @@ def spread(
         (B, C, H, W).
     """
     y = torch.empty((*grad.shape[:2], *shape), dtype=dtype, device=grad.device, memory_format=memory_format)
+    if grad_map is not None and (grad_map.stride() != y.stride() or grad_map.dtype != dtype):
+        grad_map = torch.empty_like(y).copy_(grad_map)
     if not y.numel():
         return y
     grad = grad.transpose(1, 2).contiguous()
     view, rows, columns = _binned(y, size, grid, memory_format, sizes)
     plan = _spread(layout(view), rows, columns, sizes is not None, grid, memory_format)
-    plan(grad, grad if sizes is None else sizes.contiguous(), view)
+    grad_map = None if grad_map is None else grad_map.as_strided(view.shape, view.stride())
+    plan(grad, grad if sizes is None else sizes.contiguous(), grad_map, view)
     return y
 
 
