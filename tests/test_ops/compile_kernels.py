@@ -45,6 +45,7 @@ TARGETS = {
     'gfx90a': GPUTarget('hip', 'gfx90a', 64),
     'gfx942': GPUTarget('hip', 'gfx942', 64),
 }
+BYTES = {'fp16': 2, 'bf16': 2, 'fp32': 4, 'fp64': 8}
 MAPS = ('x', 'y', 'g', 'kernel', 'grad', 'context', 'weight', 'bias', 'difference', 'z', 'p')
 MAPS += ('grad_map', 'branch', 'normalised', 'grad_branch', 'grad_normalised')
 SUMS = ('partial', 'pooled', 'scale', 'grad_scale', 'squares')
@@ -60,7 +61,7 @@ def compile_kernel(kernel, target, dtype, constants):
     names = kernel.arg_names
     signature = {name: 'i32' for name in names}
     signature |= {name: f'*{dtype}' for name in names if name in MAPS}
-    signature |= {name: '*fp32' for name in names if name in SUMS}
+    signature |= {name: '*fp64' if dtype == 'fp64' else '*fp32' for name in names if name in SUMS}
     signature |= {name: '*i32' for name in names if name == 'sizes'}
     options = {'num_warps': constants.pop('num_warps', THREADS // target.warp_size)}
     registers = constants.pop('maxnreg', None)
@@ -125,14 +126,14 @@ def cases(dtype, size, channels_last, warp_size):
     ):
         columns, vector, contiguous_columns = table[size]
         columns, vector = (columns, vector) if channels_last else (contiguous_columns, contiguous_columns)
-        vector = min(vector, LOAD // (4 if dtype == 'fp32' else 2))
+        vector = min(vector, LOAD // BYTES[dtype])
         width, depth = lanes(-(-200 // columns), 128 // vector if channels_last else 128, channels_last)
         shape = dict(BLOCK_W=width, BLOCK_C=depth, COLS=columns, VEC=vector, CHANNELS_LAST=channels_last)
-        if kernel is convolve_kernel and channels_last and size <= 3 and dtype != 'fp32':
+        if kernel is convolve_kernel and channels_last and size <= 3 and BYTES[dtype] == 2:
             shape['maxnreg'] = REGISTERS
         for with_sizes in (False, True):
             yield kernel, dict(shape, K=size, WITH_SIZES=with_sizes, **own)
-    vector = 4 if dtype == 'fp32' else 8
+    vector = 16 // BYTES[dtype]
     grid, runs = (
         dict(ROW_BINS=rows, COLUMN_BINS=columns, RUNS=rows < columns) for rows, columns in ((size, size), (1, size**2))
     )
@@ -179,7 +180,7 @@ def variants(gpus, dtypes, sizes, kernels):
         for kernel, constants in cases(dtype, size, channels_last, TARGETS[name].warp_size):
             if kernels and kernel.__name__ not in kernels:
                 continue
-            own = {'ACC': tl.float32} if 'ACC' in kernel.arg_names else {}
+            own = {'ACC': tl.float64 if dtype == 'fp64' else tl.float32} if 'ACC' in kernel.arg_names else {}
             compiled = compile_kernel(kernel, TARGETS[name], dtype, {**constants, **own})
             registers, spilled, load, store, loop = figures(compiled)
             per_element = loop / elements_of_a_row(constants) if loop and 'COLS' in constants else None
@@ -203,7 +204,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('--sizes', type=int, nargs='+', default=[3, 5, 7])
     parser.add_argument('--gpus', nargs='+', choices=TARGETS, default=list(TARGETS))
-    parser.add_argument('--dtypes', nargs='+', choices=('fp16', 'bf16', 'fp32'), default=['bf16', 'fp32'])
+    parser.add_argument('--dtypes', nargs='+', choices=BYTES, default=['bf16', 'fp32'])
     parser.add_argument('--kernels', nargs='+', help='Names of kernels. Default: all.')
     parser.add_argument('--json', action='store_true')
     arguments = parser.parse_args()
