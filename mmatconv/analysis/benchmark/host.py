@@ -18,7 +18,7 @@ import mmatconv.ops
 from mmatconv.analysis.benchmark.backbone_variants import variants
 from mmatconv.analysis.benchmark.backbones import FAMILIES, MODELS_BY_NAME
 from mmatconv.analysis.benchmark.case import DTYPES, Candidate, Setting
-from mmatconv.analysis.benchmark.pretended_gpu import cuda_autocast, pretended_gpu, replaced
+from mmatconv.analysis.benchmark.pretended_gpu import pretended_gpu, replaced
 from mmatconv.analysis.benchmark.random_weights import randomize
 from mmatconv.analysis.benchmark.runs import leaves
 
@@ -98,7 +98,8 @@ def _summary(name: str, readings: Sequence[tuple[float, dict]]) -> HostTime:
 
 def _step(candidate: Candidate, dtype: torch.dtype) -> float:
     start = thread_time_ns()
-    with cuda_autocast(dtype):
+    # Not cuda_autocast: its mode of Python looks at each attribute of a tensor, which would be most of the time.
+    with torch.autocast('cpu', dtype, enabled=dtype != torch.float32):
         outputs = leaves(candidate.function(*candidate.inputs))
     gradients = [torch.empty_like(x) for x in outputs]
     torch.autograd.backward(outputs, gradients)
