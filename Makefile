@@ -19,7 +19,7 @@ export PYTHON
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 # What test-upstream runs: operator, layers, backbones, every config, checkpoints, training and evaluation by the tools.
 CORE := tests/test_ops tests/test_layers tests/test_backbones tests/test_configs.py tests/test_imagenet_configs.py \
-	tests/test_checkpoint.py tests/test_tools/test_train_test.py
+	tests/test_checkpoint tests/test_tools/test_train_test.py
 
 .PHONY: help setup quickstart lint test soak test-upstream gpu-kit
 

@@ -103,3 +103,8 @@ def test_the_list_of_changes_to_other_packages_is_that_of_openmmlab():
     assert listed == set(re.findall(r'^\| `(\w+\.py)` \| `(\w+)` \|', TEXTS['docs/architecture.md'], re.MULTILINE))
     for file, call in listed:
         assert f'def {call}(' in (package / file).read_text(encoding='utf-8')
+
+
+def test_the_makefile_names_tests_that_exist():
+    named = re.findall(r'tests/[\w./]+', (ROOT / 'Makefile').read_text(encoding='utf-8'))
+    assert named and all((ROOT / path).exists() for path in named), named

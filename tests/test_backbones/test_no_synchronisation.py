@@ -76,6 +76,7 @@ def results(outputs):
     return [x for part in outputs for x in (part if isinstance(part, list | tuple) else [part])]
 
 
+@pytest.mark.newer_torch
 @pytest.mark.parametrize('form', BACKBONES)
 def test_backbone_forward_and_backward(form):
     model = BACKBONES[form]().to('meta')
@@ -87,6 +88,7 @@ def test_backbone_forward_and_backward(form):
     assert {'where', 'bmm'} <= set(seen.names) if 'depthwise' not in form else 'masked_fill_' in seen.names
 
 
+@pytest.mark.newer_torch
 @pytest.mark.parametrize('training', [False, True])
 def test_neck_and_head(training):
     model = Detector(BACKBONES['AttNet']()).train(training).to('meta')

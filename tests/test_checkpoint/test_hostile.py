@@ -6,6 +6,7 @@ import collections
 import copyreg
 import functools
 import http.server
+import importlib
 import io
 import os
 import pickle
@@ -36,6 +37,9 @@ from mmatconv.errors import UserError
 from mmatconv.openmmlab.checkpoint_loader import use_safe_loader
 
 from ..hostile import ATTACKS, Call, as_legacy, as_pickle, as_zip
+
+# NumPy 2 has moved it.
+multiarray = importlib.import_module(f'numpy.{"_core" if np.__version__ >= "2" else "core"}.multiarray')
 
 FORMATS = {
     'zip': as_zip,
@@ -106,13 +110,13 @@ ALLOWED = {
     'getattr of a dictionary': lambda: Call(getattr, {'mean': 1}, 'get'),
     'HistoryBuffer called': lambda: Call(HistoryBuffer, [1.0], [1]),
     'ndarray called': lambda: Call(np.ndarray, (4,), np.dtype('O')),
-    'array of a subclass': lambda: Call(np._core.multiarray._reconstruct, np.matrix, (0,), b'b'),
-    'array of another class': lambda: Call(np._core.multiarray._reconstruct, collections.OrderedDict, (0,), b'b'),
+    'array of a subclass': lambda: Call(multiarray._reconstruct, np.matrix, (0,), b'b'),
+    'array of another class': lambda: Call(multiarray._reconstruct, collections.OrderedDict, (0,), b'b'),
     'objects': lambda: np.array([print], dtype=object),
     'object dtype': lambda: np.dtype('O'),
     'structured dtype': lambda: np.dtype([('a', 'f8')]),
-    'scalar of an object': lambda: Call(np._core.multiarray.scalar, np.dtype('f8'), 'text'),
-    'short scalar': lambda: Call(np._core.multiarray.scalar, np.dtype('f8'), b'1234'),
+    'scalar of an object': lambda: Call(multiarray.scalar, np.dtype('f8'), 'text'),
+    'short scalar': lambda: Call(multiarray.scalar, np.dtype('f8'), b'1234'),
     'codec': lambda: Call(codecs.decode, b'', 'zlib'),
     'Namespace called': lambda: Call(argparse.Namespace),
     'Namespace of a list': lambda: Filled(argparse.Namespace, [1]),
@@ -212,6 +216,8 @@ def test_training_state_is_restored_as_it_was(reader, tmp_path):
         assert torch.equal(moments['exp_avg'], optimizer.state[weight]['exp_avg'])
 
 
+# torch 2.1 reads what lies behind the record: one of the holes that the warning is about.
+@pytest.mark.newer_torch
 def test_a_storage_larger_than_its_record_is_refused(reader, tmp_path):
     torch.save({'w': torch.arange(100.0)}, tmp_path / 'plain.pth')
     payload = pickle_of(tmp_path / 'plain.pth').replace(b'K\x64', b'K\x66')
@@ -219,6 +225,7 @@ def test_a_storage_larger_than_its_record_is_refused(reader, tmp_path):
         read_checkpoint(as_zip(payload, tmp_path / 'odd.pth'))
 
 
+@pytest.mark.newer_torch
 def test_what_other_packages_allow_is_not_allowed_here(reader, tmp_path):
     """Anyone who imports a package may have lengthened torch's list."""
     attack = dumped(Call(shutil.copyfile, __file__, str(tmp_path / 'ran')))

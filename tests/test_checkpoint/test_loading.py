@@ -129,7 +129,8 @@ def test_files_without_weights_are_named(tmp_path, content, named):
         load_pretrained(AttNet(ARCH), saved(tmp_path, content))
 
 
-@pytest.mark.parametrize('keep', [0, 1, 100, 0.5, 0.99])
+# A single byte is an instruction that Python's unpickler, in the place of an older torch's, refuses as code.
+@pytest.mark.parametrize('keep', [0, pytest.param(1, marks=pytest.mark.newer_torch), 100, 0.5, 0.99])
 @pytest.mark.parametrize('name', ['checkpoint.pth', 'checkpoint.safetensors'])
 def test_truncated_files_are_named(tmp_path, released, keep, name):
     path = tmp_path / name

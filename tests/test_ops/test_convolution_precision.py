@@ -18,7 +18,8 @@ def convolutions_take_tf32(request):
 
 
 def settings():
-    return cudnn.allow_tf32, matmul.allow_tf32, getattr(matmul, 'fp32_precision', None)
+    newer = convolution_precision.HAS_FP32_PRECISION
+    return cudnn.allow_tf32, matmul.allow_tf32, matmul.fp32_precision if newer else None
 
 
 def test_only_float32_on_cuda_differs(convolutions_take_tf32):

@@ -72,7 +72,7 @@ def test_one_call_and_the_operator_agree(shape, size, memory_format, exact, asse
     single = grouped.grouped_in_one_call(*leaves)
     # Above 3 x 3 a batch of maps that are not small takes a call for each sample.
     assert (single is None) == (size == 7 and shape == (3, 2, 20, 18))
-    for output in (dynamic_depthwise_conv2d(*leaves), convolve(*leaves, 'grouped')):
+    for output in (dynamic_depthwise_conv2d(*leaves), convolve(*leaves, 'grouped', None)):
         assert output.stride() == x.stride()
         assert_exact((output, *torch.autograd.grad(output, leaves, grad)), exact(x, kernel, grad), 64)
 
