@@ -192,7 +192,9 @@ class Backbone(BaseModule):
                 for block in stage:
                     x = checkpoint(block, x, padding_mask, use_reentrant=False)
             else:
-                x = run_blocks(stage, x, padding_mask)
+                # Of each map no name is left behind that would keep its memory.
+                for x in run_blocks(stage, x, padding_mask):  # noqa: B007, B020
+                    pass
             if padding_mask is not None:
                 x = padding_mask.zero_padding(x)  # for the next stage, and as output
             if i not in self.out_indices:

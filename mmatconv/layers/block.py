@@ -1,6 +1,6 @@
 """The residual block all backbones share: token mixer, then channel mixer, each normalised before and scaled after."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -176,8 +176,8 @@ class Block(nn.Module):
         return torch.addcmul(x, branch, factor if gamma is None else factor * gamma)
 
 
-def run_blocks(blocks: Iterable[nn.Module], x: Tensor, padding_mask: PaddingMask | None) -> Tensor:
-    """Blocks called one after another: (B, C, H, W) -> (B, C, H, W).
+def run_blocks(blocks: Iterable[nn.Module], x: Tensor, padding_mask: PaddingMask | None) -> Iterator[Tensor]:
+    """Blocks called one after another: yields what each makes of (B, C, H, W), for a caller to keep the last alone.
 
     On a GPU the last sum of a block and the first norm of the next are one kernel, unless a hook looks at a block.
     """
@@ -186,11 +186,12 @@ def run_blocks(blocks: Iterable[nn.Module], x: Tensor, padding_mask: PaddingMask
     if not (fused and all(is_plain(block, Block) and block._is_plain() for block in blocks)):
         for block in blocks:
             x = block(x, padding_mask)
-        return x
+            yield x
+        return
     normalised = None
     for block, following in zip(blocks, [*(block.norm_1 for block in blocks[1:]), None]):
         x, normalised = block._in_fused_sums(x, normalised, following, padding_mask, path)
-    return x
+        yield x
 
 
 def _branch(mixer: nn.Module, x: Tensor, mask: Sequence[PaddingMask]) -> Branch:
