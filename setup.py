@@ -18,6 +18,7 @@ ONEDL = [
     'onedl-mmpretrain>=1.3.6',
 ]
 OPENMMLAB = ['mmengine>=0.10.7', 'mmcv>=2.1.0', 'mmdet>=3.3.0', 'mmsegmentation>=1.2.2', 'mmpretrain>=1.2.0']
+ONNX = ['onnx', 'onnxruntime', 'onnxscript']
 
 # MMEngine and mim look for configs and tools in .mim beside the modules. There are links in the checkout, which an
 # editable installation uses as they are; a build follows them and copies files.
@@ -46,8 +47,9 @@ setup(
         'openmmlab': OPENMMLAB,
         'safetensors': ['safetensors'],
         'lmdb': ['lmdb'],
-        'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
+        'onnx': ONNX,
         'test': [
+            *ONNX,
             'pytest',
             'pytest-xdist',
             'ruff',

@@ -2,13 +2,12 @@
 
 import io
 
+import onnxruntime
 import pytest
 import torch
 
 from mmatconv import ACmixResNet, ATConvPVT, ATConvSwin, AttNet
 
-onnxruntime = pytest.importorskip('onnxruntime')
-pytest.importorskip('onnxscript')
 pytestmark = pytest.mark.newer_torch
 
 FORMS = {

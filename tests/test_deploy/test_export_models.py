@@ -13,7 +13,6 @@ from mmatconv import UserError
 
 from ..narrow import mask_rcnn_config
 
-pytest.importorskip('mmdet')
 pytestmark = pytest.mark.newer_torch
 
 CONFIGS = Path(__file__).parents[1] / 'test_tools' / 'configs'
@@ -97,7 +96,6 @@ def test_detectors_find_what_mmdet_finds(cascade, mask_padding):
 
 @pytest.mark.slow
 def test_a_cascade_of_any_size_in_onnx(tmp_path):
-    pytest.importorskip('onnxruntime')
     from mmatconv.deploy.export.agreement import compare
     from mmatconv.deploy.export.exported_model import ExportedModel
     from mmatconv.deploy.export.write import write

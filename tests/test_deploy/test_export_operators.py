@@ -2,14 +2,13 @@
 
 import io
 
+import onnxruntime
 import pytest
 import torch
 from mmcv.ops import batched_nms
 from mmcv.ops import roi_align as mmcv_roi_align
 from torch import nn
 
-onnxruntime = pytest.importorskip('onnxruntime')
-pytest.importorskip('onnxscript')
 pytestmark = pytest.mark.newer_torch
 
 

@@ -8,7 +8,7 @@ import torch
 # Triton decides when it is imported whether kernels are interpreted. Without a GPU test_triton_interpreted.py runs
 # these tests in processes of their own.
 if not torch.cuda.is_available() and os.environ.get('TRITON_INTERPRET') != '1':
-    kinds = ('context', 'gated', 'padded', 'residual')
+    kinds = ('cast', 'context', 'gated', 'padded', 'residual')
     collect_ignore = ['test_triton.py', *(f'test_triton_{kind}.py' for kind in kinds)]
 
 

@@ -14,7 +14,7 @@ GROUPS = {
     'context-to-kernel': ('test_triton_context.py', ''),
     'padded maps': ('test_triton_padded.py', ''),
     'gated linear unit': ('test_triton_gated.py', ''),
-    'cast weights': ('test_cast_weights.py', 'layers'),
+    'cast weights': ('test_triton_cast.py', ''),
     'residual sum and norm': ('test_triton_residual.py', ''),
 }
 

@@ -50,12 +50,17 @@ def detections(run, detector, tmp_path_factory):
     return folder / 'work'
 
 
-@pytest.mark.slow
-def test_a_detectors_page(run, detections, tmp_path):
-    work = detections
-    outcome = run(TOOL, str(work), '--out', 'page', cwd=tmp_path)
+@pytest.fixture(scope='module')
+def detectors_page(run, detections):
+    """The page of it."""
+    outcome = run(TOOL, str(detections), '--out', 'page', cwd=detections.parent)
     assert outcome.status == 0, outcome.errors
-    page = tmp_path / 'page'
+    return detections.parent / 'page'
+
+
+@pytest.mark.slow
+def test_figures_of_a_detector(run, detections, detectors_page):
+    work, page = detections, detectors_page
     data = data_of(page)
     (scores,) = work.glob('*/*.json')
     measured = json.loads(scores.read_text().splitlines()[-1])
@@ -64,7 +69,13 @@ def test_a_detectors_page(run, detections, tmp_path):
     assert [row[0] for row in data['table']] == ['disc', 'triangle', 'rectangle', 'star', 'ring']
     order = [image['score'] for image in data['images']]
     assert order == sorted(order) and len(data['images']) == data['total']
+    outcome = run(TOOL, str(work), '--out', 'page', cwd=page.parent)
+    assert outcome.status == 1 and 'is not empty and is not overwritten' in outcome.sentence
 
+
+@pytest.mark.slow
+def test_a_detectors_page_in_a_browser(detectors_page):
+    page, data = detectors_page, data_of(detectors_page)
     shown = in_browser(page)
     assert shown.count('<figure>') == min(24, data['total'])
     assert re.findall(r'<button[^>]* class="on">(.*?)</button>', shown)[0] == 'worst first'
@@ -81,31 +92,39 @@ def test_a_detectors_page(run, detections, tmp_path):
     truths = sum(len(image['gt']) for image in sorted(data['images'], key=lambda image: -image['score'])[:24])
     assert len(re.findall(r'data-class=', nothing)) == truths
 
-    outcome = run(TOOL, str(work), '--out', 'page', cwd=tmp_path)
-    assert outcome.status == 1 and 'is not empty and is not overwritten' in outcome.sentence
 
-
-@pytest.mark.slow
-def test_a_segmentors_page(run, shapes, tmp_path):
+@pytest.fixture(scope='module')
+def segmentors_page(run, shapes, tmp_path_factory):
+    """The page of three images of a segmentor with random weights, beside its work dir."""
     import torch
     from mmengine.config import Config
 
     from mmatconv.analysis.build_model import build_model
 
+    folder = tmp_path_factory.mktemp('segmentation')
     config = Config.fromfile(Path(__file__).parent / 'configs' / 'seg.py')
     torch.manual_seed(0)
-    torch.save(dict(state_dict=build_model(config, 'cpu').state_dict()), tmp_path / 'seg.pth')
+    torch.save(dict(state_dict=build_model(config, 'cpu').state_dict()), folder / 'seg.pth')
     arguments = ['--work-dir', 'work', '--out', 'work/predictions.pkl']
-    assert run('test.py', 'seg.py', tmp_path / 'seg.pth', *arguments, cwd=tmp_path).status == 0
-    outcome = run(TOOL, './work', '--out', 'page', '--count', '3', cwd=tmp_path)
+    assert run('test.py', 'seg.py', folder / 'seg.pth', *arguments, cwd=folder).status == 0
+    outcome = run(TOOL, './work', '--out', 'page', '--count', '3', cwd=folder)
     assert outcome.status == 0, outcome.errors
-    data = data_of(tmp_path / 'page')
-    (scores,) = (tmp_path / 'work').glob('*/*.json')
+    return folder / 'page'
+
+
+@pytest.mark.slow
+def test_figures_of_a_segmentor(segmentors_page):
+    data = data_of(segmentors_page)
+    (scores,) = (segmentors_page.parent / 'work').glob('*/*.json')
     measured = json.loads(scores.read_text().splitlines()[-1])
     assert float(data['metric'].removeprefix('mIoU ')) == pytest.approx(measured['mIoU'], abs=0.06)
     assert len(data['images']) == 3 < data['total']
-    assert len(list((tmp_path / 'page' / 'images').iterdir())) == 9
-    shown = in_browser(tmp_path / 'page')
+    assert len(list((segmentors_page / 'images').iterdir())) == 9
+
+
+@pytest.mark.slow
+def test_a_segmentors_page_in_a_browser(segmentors_page):
+    shown = in_browser(segmentors_page)
     assert shown.count('class="over"') == 6 and '<polyline' not in shown
 
 

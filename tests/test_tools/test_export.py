@@ -14,8 +14,6 @@ from mmengine.structures import BaseDataElement, InstanceData
 from mmatconv.analysis.build_model import build_model
 from mmatconv.deploy.export.agreement import compare
 
-pytest.importorskip('onnxruntime')
-pytest.importorskip('onnxscript')
 pytestmark = pytest.mark.newer_torch
 
 CONFIGS = Path(__file__).parent / 'configs'
