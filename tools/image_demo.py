@@ -5,6 +5,7 @@ Example:
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 # The project need not be installed to use its tools.
@@ -13,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mmatconv.datasets.fresh_folder import fresh_folder
 from mmatconv.engine.cli import report
 from mmatconv.engine.cli.config_file import OptionsAction, load_config
-from mmatconv.engine.cli.parser import Parser, add_trust, parse
+from mmatconv.engine.cli.parser import Parser, add_out, add_trust, parse
 from mmatconv.engine.hooks.show_dir import SCORE_THRESHOLD
 from mmatconv.errors import UserError
 
@@ -23,13 +24,7 @@ def main(progress: report.Progress) -> None:
     parser.add_argument('images', type=Path, help='an image, a folder of images, or a video')
     parser.add_argument('config', help="path of the config, from here or from the project folder, or 'mmatconv::NAME'")
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('demo_results'),
-        metavar='FOLDER',
-        help='folder to write, which must not exist or be empty; default: demo_results',
-    )
+    add_out(parser, 'demo_results')
     parser.add_argument(
         '--threshold',
         type=float,
@@ -49,24 +44,17 @@ def main(progress: report.Progress) -> None:
     if args.batch_size < 1:
         raise UserError(f'--batch-size {args.batch_size} is not a number of images; give 1 or more')
 
-    from rich.console import Console
-    from rich.progress import track
-
     from mmatconv.analysis.build_model import quiet
     from mmatconv.analysis.demo.inputs import Images
     from mmatconv.analysis.demo.run import write_predictions
+    from mmatconv.engine.console.bar import with_bar
 
     images = Images(args.images)
     config = load_config(args.config, args.cfg_options)
     progress.config = config
-    console = Console(stderr=True)
-
-    def shown(items: Images) -> object:
-        hidden = not sys.stderr.isatty()
-        return track(items, 'predicting', total=len(items) or None, console=console, disable=hidden, transient=True)
-
+    bar = partial(with_bar, title='predicting', total=len(images))
     with quiet(), fresh_folder(args.out) as folder:
-        write_predictions(images, config, args.checkpoint, folder, args.threshold, args.batch_size, shown)
+        write_predictions(images, config, args.checkpoint, folder, args.threshold, args.batch_size, bar)
     print(f"'{args.out}' is written: predictions.json and {'a video' if images.is_video else 'pictures'}")
 
 

@@ -5,6 +5,7 @@ Example:
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mmatconv.datasets.fresh_folder import fresh_folder
 from mmatconv.engine.cli import report
 from mmatconv.engine.cli.config_file import OptionsAction, load_config
-from mmatconv.engine.cli.parser import Parser, add_trust, parse
+from mmatconv.engine.cli.parser import Parser, add_out, add_trust, parse
 from mmatconv.errors import UserError
 from mmatconv.generation.flow import SOLVERS
 
@@ -45,7 +46,7 @@ def main(progress: report.Progress) -> None:
         settings = dict(solver=args.solver, steps=args.steps, guidance=args.guidance)
         caption = ', '.join(f'{name} {value}' for name, value in (*settings.items(), ('seed', args.seed)))
         with Bar(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
-            task = bar.add_task('sampling', total=-(-args.count // args.batch) * args.steps)
+            task = bar.add_task('sampling', total=math.ceil(args.count / args.batch) * args.steps)
             batches = sampler.batches(labels, args.seed, args.batch, **settings, progress=lambda: bar.advance(task))
             names = write_samples(folder, batches, labels, latents, caption)
         content = dict(config=str(config.filename), checkpoint=args.checkpoint, **settings, seed=args.seed)
@@ -66,13 +67,7 @@ def _parser() -> Parser:
     parser = Parser('sample.py', description=__doc__.splitlines()[0])
     parser.add_argument('config', help='path of the config, from here or from the project folder')
     parser.add_argument('checkpoint', help='path or URL of the checkpoint; released SiT checkpoints too')
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('samples'),
-        metavar='FOLDER',
-        help='folder to write, which must not exist or be empty; default: samples',
-    )
+    add_out(parser, 'samples')
     parser.add_argument('--count', type=int, default=60, metavar='N', help='samples; default: %(default)s')
     parser.add_argument('--steps', type=int, default=50, metavar='N', help='from noise to data; default: %(default)s')
     parser.add_argument(

@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 
-from mmatconv.analysis.demo.inputs import Image, Images
+from mmatconv.analysis.demo.inputs import IMAGES, Image, Images
 from mmatconv.analysis.demo.model import TrainedModel
 from mmatconv.deploy.export.agreement import compare
 from mmatconv.deploy.export.exportable import exportable
@@ -96,7 +96,7 @@ def _image(config: Config, given: Path | None, say: Say) -> Image:
         return next(iter(Images(given)))
     for folder in _folders(config):
         if Path(folder).is_dir():
-            files = Path(folder).rglob('*.[jp][pn]*g')
+            files = (file for file in Path(folder).rglob('*') if file.suffix.lower() in IMAGES)
             if (file := next(files, None)) is not None:
                 say(f"comparing on '{file}'")
                 return Image(file.name, file)

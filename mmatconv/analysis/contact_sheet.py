@@ -1,5 +1,6 @@
 """The pictures of an evaluation on one sheet, with headings and a caption."""
 
+import math
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -27,7 +28,7 @@ def contact_sheet(
     images = [Image.open(picture).convert('RGB') for picture in pictures]
     width, height = images[0].size
     columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
+    rows = math.ceil(len(images) / columns)
     font = _font(max(12, width // 26))
     line = font.size + GAP if headings else 0
     lines = _wrap(caption, font, columns * (width + GAP) - GAP) if caption else []

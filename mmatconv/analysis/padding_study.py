@@ -11,13 +11,11 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from mmatconv.analysis.build_model import build_model, quiet
-from mmatconv.checkpoint.loading import compare, state_dict_of
-from mmatconv.checkpoint.reader import read_checkpoint
+from mmatconv.analysis.build_model import build_model, load_trained_weights, quiet
+from mmatconv.analysis.demo.inputs import IMAGES
 from mmatconv.errors import UserError
 from mmatconv.layers import ATConv
 
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp')
 # A detection counts as found again with the same class, this overlap, and a score that differs by no more than this.
 OVERLAP, SCORE = 0.9, 0.05
 
@@ -53,7 +51,7 @@ def image_files(folder: str, count: int) -> list[Path]:
         raise UserError(f"'{folder}' is not a folder; name one with images, for example data/coco/val2017.")
     files = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in IMAGES)[:count]
     if not files:
-        raise UserError(f"folder '{folder}' holds no image; expected files ending in {', '.join(IMAGES)}.")
+        raise UserError(f"folder '{folder}' holds no image; expected files ending in {', '.join(sorted(IMAGES))}.")
     return files
 
 
@@ -61,7 +59,7 @@ def load_model(config: Config, checkpoint: str, mask_padding: bool) -> nn.Module
     """The detector with its weights, in evaluation mode.
 
     Raises:
-        UserError: Its backbone is not one of mmatconv's, or the weights do not fit.
+        UserError: Its backbone is not one of mmatconv's, or the weights cannot be read or do not fit.
     """
     kind = str(config.model.backbone.type)
     if kind.rpartition('.')[2] not in ('AttNet', 'ATConvPVT', 'ATConvSwin'):
@@ -69,11 +67,8 @@ def load_model(config: Config, checkpoint: str, mask_padding: bool) -> nn.Module
     config = config.copy()
     config.model.backbone.update(mask_padding=mask_padding, init_cfg=None)
     with quiet():
-        model = build_model(config, 'cpu').eval()
-    state = state_dict_of(read_checkpoint(checkpoint))
-    if not (fit := compare(model.state_dict(), state)).fits:
-        raise UserError(f"checkpoint '{checkpoint}' does not fit the config: {fit.summary()}.")
-    model.load_state_dict(state)
+        model = build_model(config, 'cpu')
+        load_trained_weights(model, checkpoint)
     return model
 
 

@@ -1,7 +1,6 @@
 """tools/sample.py: loads a model that generates, samples it, and writes what comes out and a sheet of it."""
 
 from collections.abc import Iterable, Iterator
-from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,19 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.runner.checkpoint import CheckpointLoader
 from PIL import Image
 from torch import Tensor
 
-from mmatconv.analysis.build_model import build_model
+from mmatconv.analysis.build_model import build_model, load_trained_weights
 from mmatconv.analysis.contact_sheet import contact_sheet
-from mmatconv.checkpoint.loading import state_dict_of
-from mmatconv.engine.checks import preflight
-from mmatconv.engine.hooks.check_checkpoint import check_state
 from mmatconv.errors import UserError
 from mmatconv.generation.flow import seeded_noise
 from mmatconv.generation.flow_matching import FlowMatching
-from mmatconv.openmmlab.checkpoint_loader import use_safe_loader
 
 SAMPLES, SHEET = 'samples', 'sheet.png'
 # The sheet shows the first samples, in so many columns, each drawn this wide.
@@ -41,18 +35,13 @@ class Sampler:
     """
 
     def __init__(self, config: Config, checkpoint: str) -> None:
-        preflight.check_checkpoint_file(checkpoint)
-        use_safe_loader()
-        self.model = build_model(deepcopy(config), 'cpu')
+        self.model = build_model(config, 'cpu')
         if not isinstance(self.model, FlowMatching):
             raise UserError(
                 f"config '{config.filename}' builds an {type(self.model).__name__}, which generates nothing; "
                 'use one of configs/sit'
             )
-        state = state_dict_of(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))
-        check_state(self.model, state, checkpoint, exact=True)
-        self.model.load_state_dict(state)
-        self.model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
+        load_trained_weights(self.model, checkpoint)
         self.network = self.model.backbone
 
     def labels(self, count: int, classes: list[int] | None, seed: int) -> Tensor:

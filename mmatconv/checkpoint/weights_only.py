@@ -33,7 +33,7 @@ def load_weights_only(load: Callable, source: Any, **options: Any) -> Any:
     """
     _warn_of_holes()
     if not TAKES_ADDITIONS:
-        return load(source, pickle_module=_listed_names_only(), weights_only=False, **options)
+        return load(source, pickle_module=listed_names_only(), weights_only=False, **options)
     with _only_our_globals():
         return load(source, weights_only=True, **options)
 
@@ -66,10 +66,11 @@ def _only_our_globals() -> Iterator[None]:
         serialization.add_safe_globals(others)
 
 
-def _listed_names_only() -> SimpleNamespace:
-    """For torch 2.1 to 2.5, Python's unpickler with its documented restriction: no name that is not on the list.
+def listed_names_only() -> SimpleNamespace:
+    """Python's unpickler with its documented restriction: no name that is not on the list.
 
-    The list is torch's own for ``weights_only`` and ours. As ``pickle_module`` of ``torch.load``.
+    The list is torch's own for ``weights_only`` and ours. For plain pickles, and as ``pickle_module`` of ``torch.load``
+    in torch 2.1 to 2.5.
     """
     from torch._weights_only_unpickler import _get_allowed_globals
 

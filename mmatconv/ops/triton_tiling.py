@@ -1,6 +1,5 @@
 """What the launches of all Triton kernels share: tiles for each shape, and maps that are not dense."""
 
-from contextlib import nullcontext
 from functools import lru_cache
 from math import gcd
 
@@ -114,8 +113,3 @@ def readable(x: Tensor, memory_format: torch.memory_format) -> Tensor:
     """``x`` itself if its innermost dimension lies side by side in memory, else a dense copy."""
     inner = 1 if memory_format == torch.channels_last else 3
     return x if x.stride(inner) == 1 or x.shape[inner] == 1 else x.contiguous(memory_format=memory_format)
-
-
-def on_device(x: Tensor) -> nullcontext | torch.cuda.device:
-    """Triton launches on the current device."""
-    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()

@@ -1,5 +1,6 @@
 """Batches of P identities with K visible and K infrared images each."""
 
+import math
 from collections.abc import Iterator, Sized
 from typing import Any
 
@@ -44,13 +45,13 @@ class IdentitySampler(Sampler):
                 'data set'
             )
         # Rounded up, so that all processes have equally many.
-        self.count = -(-len(dataset) // (2 * images * self.world_size))
+        self.count = math.ceil(len(dataset) / (2 * images * self.world_size))
 
     def __iter__(self) -> Iterator[int]:
         """The indices of this process for one epoch."""
         rng = np.random.default_rng([self.seed, self.epoch])
         wanted = self.count * self.world_size
-        rounds = -(-wanted // len(self.groups))
+        rounds = math.ceil(wanted / len(self.groups))
         order = np.concatenate([rng.permutation(len(self.groups)) for _ in range(rounds)])[:wanted]
         for number, group in enumerate(order):
             # Drawn for all processes, so that none has what another has.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mmatconv.analysis.browse import detection
 from mmatconv.analysis.browse.results import Results, read_predictions
@@ -96,7 +97,6 @@ def test_a_detectors_page_in_a_browser(detectors_page):
 @pytest.fixture(scope='module')
 def segmentors_page(run, shapes, tmp_path_factory):
     """The page of three images of a segmentor with random weights, beside its work dir."""
-    import torch
     from mmengine.config import Config
 
     from mmatconv.analysis.build_model import build_model
@@ -174,6 +174,23 @@ def test_files_that_are_not_predictions(tmp_path, content, capsys):
     with pytest.raises(UserError, match=r'x\.pkl. (is not a file|holds no list) of predictions'):
         read_predictions(path)
     assert capsys.readouterr().out == ''
+
+
+def test_predictions_are_read_as_data_of_known_types(tmp_path):
+    path = tmp_path / 'x.pkl'
+    boxes = np.arange(8, dtype=np.float32).reshape(2, 4)
+    prediction = dict(
+        img_path='a.jpg', scores=torch.rand(2), bboxes=boxes, masks=[dict(counts=b'1\xff')], area=boxes[0, 1]
+    )
+    path.write_bytes(pickle.dumps([prediction], protocol=2))  # as MMEngine writes it
+    (read,) = read_predictions(path)
+    assert torch.equal(read['scores'], prediction['scores']) and np.array_equal(read['bboxes'], boxes)
+    assert read['masks'] == [dict(counts=b'1\xff')] and read['area'] == 1
+    # Arrays of objects, and memory that numpy is told to take for objects.
+    for trick in (np.array([{}], dtype=object), np.dtype([('a', 'O')])):
+        path.write_bytes(pickle.dumps([dict(trick=trick)], protocol=2))
+        with pytest.raises(UserError, match=r'is not a file of predictions \(Unsupported .*numpy'):
+            read_predictions(path)
 
 
 def test_bad_sources(run, tmp_path):

@@ -6,6 +6,7 @@ Example:
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 # The project need not be installed to use its tools.
@@ -14,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mmatconv.datasets.fresh_folder import fresh_folder
 from mmatconv.engine.cli import report
 from mmatconv.engine.cli.config_file import OptionsAction, load_config
-from mmatconv.engine.cli.parser import Parser
+from mmatconv.engine.cli.parser import Parser, add_out
 from mmatconv.errors import UserError
 
 
@@ -22,12 +23,7 @@ def main(progress: report.Progress) -> None:
     parser = Parser('browse_predictions.py', description=__doc__.splitlines()[0])
     parser.add_argument('results', type=Path, help='what tools/test.py --out wrote, or a work dir with such a file')
     parser.add_argument('--config', help='config of the test; default: the newest one beside the predictions')
-    parser.add_argument(
-        '--out',
-        type=Path,
-        metavar='FOLDER',
-        help='folder to write, which must not exist or be empty; default: browse beside the predictions',
-    )
+    add_out(parser, None, 'browse beside the predictions')
     parser.add_argument(
         '--count', type=int, default=200, metavar='N', help='images on the page, the worst and the best; default: 200'
     )
@@ -38,24 +34,17 @@ def main(progress: report.Progress) -> None:
     if args.count < 1:
         raise UserError(f'--count {args.count} is not a number of images; give 1 or more.')
 
-    from rich.console import Console
-    from rich.progress import track
-
     from mmatconv.analysis.browse.page import write_page
     from mmatconv.analysis.browse.results import find_files
     from mmatconv.analysis.build_model import quiet
+    from mmatconv.engine.console.bar import with_bar
 
     predictions, config_file = find_files(args.results, args.config)
     config = load_config(str(config_file), args.cfg_options)
     progress.config = config
     out = args.out or predictions.parent / 'browse'
-
-    def shown(items: list) -> object:
-        hidden = not sys.stderr.isatty()
-        return track(items, 'images', console=Console(stderr=True), disable=hidden, transient=True)
-
     with quiet(), fresh_folder(out) as folder:
-        metric = write_page(predictions, config, folder, args.count, shown)
+        metric = write_page(predictions, config, folder, args.count, partial(with_bar, title='images'))
     print(f"{metric}\n'{out / 'index.html'}' is written: open it in a browser")
 
 

@@ -46,23 +46,17 @@ def main(progress: report.Progress) -> None:
 def show(config, args, files: list[Path]) -> None:
     """Run with and without the option, and print a row for each."""
     from rich.console import Console
-    from rich.progress import track
     from rich.table import Table
 
     from mmatconv.analysis.padding_study import OVERLAP, SCORE, load_model, study
+    from mmatconv.engine.console.bar import with_bar
 
     columns = ('mask_padding', 'images', 'kernels change by', 'detections alone', 'found again', 'score changes by')
     table = Table(*columns, title=f'padded by {args.pad:.0%} of height and width')
     for mask_padding in (False, True):
         model = load_model(config, args.checkpoint, mask_padding)
-        changes = []
-        for change in track(
-            study(model, config, files, args.pad, args.threshold),
-            f'mask_padding={mask_padding}',
-            total=len(files),
-            console=Console(stderr=True),
-        ):
-            changes.append(change)
+        changed = study(model, config, files, args.pad, args.threshold)
+        changes = list(with_bar(changed, f'mask_padding={mask_padding}', len(files)))
         detections, found = (sum(getattr(c, key) for c in changes) for key in ('detections', 'found'))
         table.add_row(
             str(mask_padding),

@@ -49,15 +49,12 @@ def choose(tables: tuple, names: list[str]) -> list:
 
 def check_all(tables: list) -> list:
     """Each table with its checked figures; a progress bar on the terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
     from mmatconv.analysis.paper.figures import check
+    from mmatconv.engine.console.bar import with_bar
 
     rows = [(table, row) for table in tables for row in table.rows]
     figures = {table.name: [] for table in tables}
-    console = Console(stderr=True)
-    for table, row in track(rows, 'counting', console=console, disable=not sys.stderr.isatty(), transient=True):
+    for table, row in with_bar(rows, 'counting'):
         figures[table.name] += check(table, row)
     return [(table, figures[table.name]) for table in tables]
 

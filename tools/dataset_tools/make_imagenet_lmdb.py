@@ -25,11 +25,10 @@ def run(arguments: list[str] | None, progress: report.Progress) -> None:
     args = parser.parse_args(arguments)
     progress.advice = 'call again to start anew'
 
-    from rich.progress import track
-
     from mmatconv.datasets.lmdb_writer import write_lmdb
+    from mmatconv.engine.console.bar import with_bar
 
-    count = write_lmdb(args.folder, args.target, lambda images: track(images, f'{args.target}'))
+    count = write_lmdb(args.folder, args.target, lambda images: with_bar(images, str(args.target)))
     print(f"{count} images are written to '{args.target}'")
 
 

@@ -11,7 +11,7 @@ from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmatconv.analysis.browse.results import Results
+from mmatconv.analysis.browse.results import Results, percent
 
 # A prediction counts as found, and enters the confusion matrix, from this score and overlap on.
 SCORE, OVERLAP = 0.3, 0.5
@@ -43,9 +43,9 @@ def summarise(results: Results) -> dict[str, Any]:
         rows.append(
             [
                 name,
-                _percent(there.mean()) if known else None,
-                _percent(there[0].mean()) if known else None,
-                _percent(found / truths) if truths else None,
+                percent(there.mean()) if known else None,
+                percent(there[0].mean()) if known else None,
+                percent(found / truths) if truths else None,
                 truths,
                 sum(each['label'] == index and each['score'] >= SCORE for image in images for each in image['pred']),
             ]
@@ -60,7 +60,7 @@ def summarise(results: Results) -> dict[str, Any]:
             each['outlines'] = _outlines(each.pop('rle')) if masks else []
     return dict(
         kind='detection',
-        metric=f'{"mask" if masks else "box"} AP {_percent(whole.mean()) if whole.size else 0}',
+        metric=f'{"mask" if masks else "box"} AP {percent(whole.mean()) if whole.size else 0}',
         columns=['class', 'AP', 'AP50', f'recall at score {SCORE}', 'in ground truth', 'predicted'],
         table=rows,
         curves=curves,
@@ -68,10 +68,6 @@ def summarise(results: Results) -> dict[str, Any]:
         confusion_classes=[*results.classes, 'background'],
         images=images,
     )
-
-
-def _percent(share: float) -> float:
-    return round(100 * float(share), 1)
 
 
 def _image(results: Results, number: int, info: dict[str, Any], masks: bool) -> dict[str, Any]:

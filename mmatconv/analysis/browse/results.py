@@ -1,7 +1,7 @@
 """What tools/test.py --out wrote, with the config and the data set that it belongs to."""
 
 import io
-import pickle
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,31 +11,11 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 
+from mmatconv.analysis.demo.model import colours_of
+from mmatconv.checkpoint.weights_only import listed_names_only, load_weights_only
 from mmatconv.engine.checks import preflight
 from mmatconv.engine.cli.options import register_modules
 from mmatconv.errors import UserError
-
-# What predictions are made of beside plain data: tensors, and arrays by the names of NumPy 1 and 2.
-ALLOWED = {
-    ('collections', 'OrderedDict'),
-    ('torch._utils', '_rebuild_tensor_v2'),
-    ('numpy', 'ndarray'),
-    ('numpy', 'dtype'),
-    *((f'numpy.{core}.multiarray', name) for core in ('core', '_core') for name in ('_reconstruct', 'scalar')),
-    *((f'numpy.{core}.numeric', '_frombuffer') for core in ('core', '_core')),
-    ('_codecs', 'encode'),
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    """Reads predictions as data."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ('torch.storage', '_load_from_bytes'):
-            return lambda content: torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
-        if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f'{module}.{name}')
-        return super().find_class(module, name)
 
 
 @dataclass
@@ -92,10 +72,18 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: It is damaged, or holds something else.
     """
+
+    class Unpickler(listed_names_only().Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            # Plain pickles hold a tensor as the bytes of a torch file.
+            if (module, name) == ('torch.storage', '_load_from_bytes'):
+                return lambda content: load_weights_only(torch.load, io.BytesIO(content), map_location='cpu')
+            return super().find_class(module, name)
+
     try:
         with path.open('rb') as file:
-            content = _Unpickler(file).load()
-    except (pickle.UnpicklingError, EOFError, ValueError, AttributeError, IndexError, RuntimeError, OSError) as error:
+            content = Unpickler(file).load()
+    except Exception as error:  # damaged bytes raise all kinds
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise UserError(
             f"'{path}' is not a file of predictions ({reason}); write one with tools/test.py --out FILE."
@@ -139,18 +127,13 @@ def load_results(path: Path, config: Config) -> Results:
             raise UserError("the config's test pipeline has no LoadAnnotations, so there is no ground truth to show.")
         load_labels = TRANSFORMS.build(steps[0])
     classes = [str(name) for name in first.metainfo['classes']]
-    palette = first.metainfo.get('palette') or []
-    return Results(classes, colours(palette, len(classes)), of_image, infos, load_labels)
+    palette = first.metainfo.get('palette')
+    return Results(classes, colours_of(len(classes), palette), of_image, infos, load_labels)
 
 
-def colours(palette: Any, count: int) -> list[tuple[int, ...]]:
-    """A colour for each of ``count`` classes: the data set's where it has them, else hues far apart."""
-    if isinstance(palette, list | tuple) and len(palette) >= count:
-        return [tuple(int(part) for part in colour) for colour in palette[:count]]
-    import colorsys
-
-    hues = [index * 0.618 % 1 for index in range(count)]
-    return [tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.85, 0.9)) for hue in hues]
+def percent(share: float) -> float | None:
+    """A share in percent with one digit, None for not a number."""
+    return None if math.isnan(share) else round(100 * float(share), 1)
 
 
 def _infos(dataset: Any) -> Iterator[dict[str, Any]]:

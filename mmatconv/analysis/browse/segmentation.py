@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmatconv.analysis.browse.results import Results
+from mmatconv.analysis.browse.results import Results, percent
 from mmatconv.errors import UserError
 
 IGNORED = 255
@@ -59,11 +59,11 @@ def summarise(results: Results, folder: Path, side: int) -> dict[str, Any]:
                 confusion[:, index].sum(),
             )
             rows.append(
-                [name, *(_percent(part) for part in (overlap[index], hit / of_truth, hit / of_found)), int(of_truth)]
+                [name, *(percent(part) for part in (overlap[index], hit / of_truth, hit / of_found)), int(of_truth)]
             )
     return dict(
         kind='segmentation',
-        metric=f'mIoU {_percent(overlap[there].mean()) if there.any() else 0}',
+        metric=f'mIoU {percent(overlap[there].mean()) if there.any() else 0}',
         columns=['class', 'IoU', 'accuracy (recall)', 'precision', 'pixels in ground truth'],
         table=rows,
         curves=[],
@@ -77,10 +77,6 @@ def _overlap(confusion: np.ndarray) -> np.ndarray:
     hits = np.diag(confusion)
     with np.errstate(invalid='ignore', divide='ignore'):
         return hits / (confusion.sum(0) + confusion.sum(1) - hits)
-
-
-def _percent(share: float) -> float | None:
-    return None if np.isnan(share) else round(100 * float(share), 1)
 
 
 def _picture(labels: np.ndarray, palette: list[tuple[int, ...]], side: int) -> Image.Image:

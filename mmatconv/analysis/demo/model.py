@@ -14,19 +14,15 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
-from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from mmatconv.analysis.build_model import build_model
+from mmatconv.analysis.build_model import build_model, load_trained_weights
 from mmatconv.analysis.demo.inputs import Image
-from mmatconv.checkpoint.loading import state_dict_of
 from mmatconv.engine.checks import preflight
 from mmatconv.engine.checks.damaged_files import find_damage
 from mmatconv.engine.cli.options import VISUALIZERS
-from mmatconv.engine.hooks.check_checkpoint import check_state
 from mmatconv.errors import UserError
-from mmatconv.openmmlab.checkpoint_loader import use_safe_loader
 
 
 class TrainedModel:
@@ -50,17 +46,11 @@ class TrainedModel:
                 f"config '{config.filename}' is not a complete config of {', '.join(VISUALIZERS)}: it needs a "
                 'default_scope and a test_dataloader'
             )
-        preflight.check_checkpoint_file(checkpoint)
         config = deepcopy(config)
         if config.get('data_preprocessor') and config.get('model'):
             config.model.setdefault('data_preprocessor', config.data_preprocessor)
-        use_safe_loader()
         self.model = build_model(config, 'cpu')
-        content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-        state = state_dict_of(content)
-        check_state(self.model, state, checkpoint, exact=True)
-        self.model.load_state_dict(state, strict=False)
-        self.model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
+        content = load_trained_weights(self.model, checkpoint)
         init_default_scope(config.default_scope)
         _, dataset = next(preflight.leaf_datasets(config.test_dataloader.dataset, ''))
         load, *steps = [step for place, step in enumerate(dataset.pipeline) if place == 0 or not _loads(step)]
@@ -113,10 +103,15 @@ def _classes(model: nn.Module, meta: dict, dataset: dict) -> tuple[list[str], li
     names = next((list(each['classes']) for each in known if isinstance(each.get('classes'), list | tuple)), [])
     colours = next((each['palette'] for each in known if isinstance(each.get('palette'), list | tuple)), [])
     names += [f'class {index}' for index in range(len(names), count)]
-    if len(colours) < len(names):
-        hues = [index * 0.618 % 1 for index in range(len(names))]  # the golden ratio keeps neighbours apart
-        colours = [tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.85, 0.95)) for hue in hues]
-    return [str(name) for name in names], [tuple(colour) for colour in colours[: len(names)]]
+    return [str(name) for name in names], colours_of(len(names), colours)
+
+
+def colours_of(count: int, palette: Any) -> list[tuple[int, ...]]:
+    """A colour for each of ``count`` classes, RGB up to 255: the palette's if it has enough, else hues far apart."""
+    if not isinstance(palette, list | tuple) or len(palette) < count:
+        hues = [index * 0.618 % 1 for index in range(count)]  # the golden ratio keeps neighbours apart
+        palette = [[round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.85, 0.95)] for hue in hues]
+    return [tuple(int(part) for part in colour) for colour in palette[:count]]
 
 
 def _class_of(dataset: dict) -> type | None:

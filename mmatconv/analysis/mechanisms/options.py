@@ -1,12 +1,12 @@
 """The options that tools/analysis_tools/routing.py and inhibition.py share."""
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from mmatconv.engine.cli import report
-from mmatconv.engine.cli.parser import Parser
+from mmatconv.engine.cli.parser import Parser, add_out
+from mmatconv.engine.console.bar import with_bar
 from mmatconv.errors import UserError
 
 
@@ -15,13 +15,7 @@ def add_common(parser: Parser, out: str) -> None:
     parser.add_argument('images', type=Path, help='an image, a folder of images, or a video')
     parser.add_argument('--config', help='of a model with a backbone of mmatconv; without it, untrained layers')
     parser.add_argument('--checkpoint', help='its weights')
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path(out),
-        metavar='FOLDER',
-        help='folder to write, which must not exist or be empty; default: %(default)s',
-    )
+    add_out(parser, out)
     parser.add_argument('--size', type=int, default=224, metavar='PIXELS', help='side of the image; default: 224')
     parser.add_argument('--dim', type=int, default=64, metavar='C', help='channels of untrained layers; default: 64')
 
@@ -43,10 +37,4 @@ def load(args: Any, progress: report.Progress) -> Any:
 
 def shown(images: Any) -> Iterable:
     """The images with a bar on the terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    hidden = not sys.stderr.isatty()
-    return track(
-        images, 'images', total=len(images) or None, console=Console(stderr=True), disable=hidden, transient=True
-    )
+    return with_bar(images, 'images', len(images))

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from mmatconv.errors import UserError
 from mmatconv.ops.tracing import HAS_EXPORT_FLAG
@@ -72,8 +71,3 @@ def check_packages(onnx: bool = True) -> None:
             __import__(package)
         except ImportError as error:
             raise UserError(f"export needs the package {package}: pip install 'mmatconv[onnx]' ({error})") from error
-
-
-def child(module: nn.Module, name: str) -> nn.Module | None:
-    """A part of a model that mmdet leaves out by None or by not setting it."""
-    return getattr(module, name, None)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mmatconv.deploy.export.checks import child, refuse_other
+from mmatconv.deploy.export.checks import refuse_other
 from mmatconv.deploy.export.maps import Maps
 from mmatconv.deploy.export.pixels import Pixels
 from mmatconv.errors import UserError
@@ -27,7 +27,7 @@ class Classifier(nn.Module):
         from mmpretrain.models.heads import ClsHead
 
         refuse_other(model, 'model', ['ImageClassifier'])
-        head = child(model, 'head')
+        head = getattr(model, 'head', None)
         if not isinstance(head, ClsHead) or type(head)._get_predictions is not ClsHead._get_predictions:
             raise UserError(
                 f'head is {type(head).__name__}, which cannot be exported; expected one that predicts one '

@@ -5,7 +5,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmatconv.deploy.export.checks import child
 from mmatconv.openmmlab.padding_guard import set_current_mask
 
 
@@ -28,7 +27,7 @@ class Maps(nn.Module):
         if self.unmasked:
             backbone = copy(backbone)  # the same parameters
             backbone.mask_padding = False
-        self.parts = nn.ModuleList(part for part in (backbone, child(model, 'neck')) if part is not None)
+        self.parts = nn.ModuleList(part for part in (backbone, getattr(model, 'neck', None)) if part is not None)
 
     def forward(self, image: Tensor) -> Any:
         """(B, C, H, W) -> what the last part returns, a tuple of maps."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmatconv.deploy.export.boxes import Decode
-from mmatconv.deploy.export.checks import child, count_of, nms_threshold, refuse_other, refuse_settings
+from mmatconv.deploy.export.checks import count_of, nms_threshold, refuse_other, refuse_settings
 from mmatconv.deploy.export.operators import nms
 from mmatconv.deploy.export.roi_features import RoIFeatures
 
@@ -112,7 +112,7 @@ def check_roi_head(roi_head: nn.Module) -> None:
         UserError: It is not.
     """
     refuse_other(roi_head, 'roi_head', ['StandardRoIHead', 'CascadeRoIHead'])
-    refuse_settings('roi_head', {'shared_head': (child(roi_head, 'shared_head'), None)})
+    refuse_settings('roi_head', {'shared_head': (getattr(roi_head, 'shared_head', None), None)})
 
 
 def _list(modules: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:

@@ -1,6 +1,7 @@
 """The options of the tools."""
 
 import argparse
+from pathlib import Path
 from typing import NoReturn
 
 from mmatconv.checkpoint.reader import trust_checkpoints
@@ -70,6 +71,23 @@ def _add_common(parser: Parser, checkpoint: bool = False) -> None:
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
     # torch.distributed.launch, torchrun's predecessor, passes it.
     parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
+
+
+def add_out(parser: argparse.ArgumentParser, default: str | None, described: str | None = None) -> None:
+    """The option of tools that write a folder with :func:`mmatconv.datasets.fresh_folder.fresh_folder`.
+
+    Args:
+        parser: Of the tool.
+        default: The folder's name, None where the tool finds one.
+        described: How the help names the default. None: as it is.
+    """
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=default,
+        metavar='FOLDER',
+        help=f'folder to write, which must not exist or be empty; default: {described or default}',
+    )
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
