@@ -21,6 +21,7 @@ from mmatconv.analysis.benchmark.case import DTYPES, Candidate, Setting
 from mmatconv.analysis.benchmark.pretended_gpu import pretended_gpu, replaced
 from mmatconv.analysis.benchmark.random_weights import randomize
 from mmatconv.analysis.benchmark.runs import leaves
+from mmatconv.ops.autograd_function import Function
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,6 @@ def _functions() -> Iterator[type]:
     for module in walk_packages(mmatconv.ops.__path__, 'mmatconv.ops.'):
         if 'triton' not in module.name and '.cpu' not in module.name:
             import_module(module.name)
-    for kind in torch.autograd.Function.__subclasses__():
-        if kind.__module__.startswith('mmatconv.ops.') and '.cpu.' not in kind.__module__:
+    for kind in (*torch.autograd.Function.__subclasses__(), *Function.__subclasses__()):
+        if 'backward' in vars(kind) and kind.__module__.startswith('mmatconv.ops.') and '.cpu.' not in kind.__module__:
             yield kind

@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmatconv.ops.autograd_function import Function
 from mmatconv.ops.paths import TritonLaunches
 from mmatconv.ops.sum_dtype import sum_dtype
 from mmatconv.ops.tracing import is_observed
 
 
-class Generate(torch.autograd.Function):
+class Generate(Function):
     """Arguments of ``generate_kernels`` -> (B, C, K, K)."""
 
     @staticmethod

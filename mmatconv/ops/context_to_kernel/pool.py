@@ -11,13 +11,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from mmatconv.ops.autograd_function import Function
 from mmatconv.ops.context_to_kernel.bins import members
 from mmatconv.ops.memory_format import empty, nearest_format
 from mmatconv.ops.paths import TritonLaunches
 from mmatconv.ops.sum_dtype import sum_dtype
 
 
-class Pool(torch.autograd.Function):
+class Pool(Function):
     """Arguments of ``context_pool`` -> its results."""
 
     @staticmethod
@@ -47,7 +48,7 @@ class Pool(torch.autograd.Function):
         return grad_map, None, None, None, None
 
 
-class Spread(torch.autograd.Function):
+class Spread(Function):
     """The gradient of :class:`Pool`: (B, C, K * K), and (B, C, H, W) or None of the map -> (B, C, H, W)."""
 
     @staticmethod

@@ -5,15 +5,15 @@ Gradients are a function too, whose gradients are these two again, so that all o
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
+from mmatconv.ops.autograd_function import Function
 from mmatconv.ops.dynamic_conv.grouped import grouped, grouped_backward
 from mmatconv.ops.padding import zero_padding
 from mmatconv.ops.paths import TritonLaunches
 
 
-class Convolve(torch.autograd.Function):
+class Convolve(Function):
     """(B, C, H, W), (B, C, K, K), a path that ``paths.choose`` returned, sizes (B, 2) or None -> (B, C, H, W)."""
 
     @staticmethod
@@ -33,7 +33,7 @@ class Convolve(torch.autograd.Function):
         return convolve_backward(ctx, grad_output, Gradients.apply)
 
 
-class Gradients(torch.autograd.Function):
+class Gradients(Function):
     """The gradients of :class:`Convolve` to its input and kernel, None for one that is not wanted."""
 
     @staticmethod

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmatconv.ops.autograd_function import Function
 from mmatconv.ops.gradients import differentiable_gradients
 from mmatconv.ops.padding import zero_padding
 from mmatconv.ops.paths import TritonLaunches
@@ -68,7 +69,7 @@ def _plain(
     return (F.pad(product, (0, pad)) if pad else product), scale
 
 
-class _ConvGeluMul(torch.autograd.Function):
+class _ConvGeluMul(Function):
     @staticmethod
     def forward(
         both: Tensor,

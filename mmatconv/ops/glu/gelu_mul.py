@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmatconv.ops.autograd_function import Function
 from mmatconv.ops.gradients import differentiable_gradients
 from mmatconv.ops.paths import TritonLaunches, takes_triton
 from mmatconv.ops.tracing import is_observed, is_traced
@@ -36,7 +37,7 @@ def _plain(gate: Tensor, value: Tensor) -> Tensor:
     return F.gelu(gate) * value
 
 
-class _GeluMul(torch.autograd.Function):
+class _GeluMul(Function):
     @staticmethod
     def forward(gate: Tensor, value: Tensor, path: str) -> Tensor:
         with TritonLaunches('glu', gate, path) as launches:
