@@ -22,7 +22,9 @@ class Depths(TorchDispatchMode):
             return operation(*args, **(kwargs or {}))
         frame, names = sys._getframe(), []
         while frame is not None and frame.f_code is not ATConv.forward.__code__:
-            if frame.f_globals.get('__name__', '').startswith('mmatconv.'):
+            module = frame.f_globals.get('__name__', '')
+            # Not the call in the place of torch's own.
+            if module.startswith('mmatconv.') and module != 'mmatconv.ops.autograd_function':
                 names.append(frame.f_code.co_name)
             frame = frame.f_back
         if frame is not None and len(names) > len(self.deepest.get(operation, ())):

@@ -289,7 +289,8 @@ def test_at_most_four_calls_to_a_kernel(device, monkeypatch):
         frame, names = sys._getframe(1), []
         while frame is not None and frame.f_code is not ATConv.branch.__code__:
             module = frame.f_globals.get('__name__', '')
-            if module.startswith('mmatconv.') and module != 'mmatconv.ops.triton_plans':
+            # Not those in the place of torch's and Triton's front doors.
+            if module.startswith('mmatconv.') and not module.endswith(('.triton_plans', '.autograd_function')):
                 names.append(frame.f_code.co_name)
             frame = frame.f_back
         if frame is not None:
