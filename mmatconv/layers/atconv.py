@@ -4,6 +4,9 @@ The parameter names are those of the released code (github.com/price112/Attentiv
 Copyright (c) 2025 price112), so that its weights load unchanged.
 """
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -12,9 +15,10 @@ from mmatconv.layers.checks import check_kernel_size
 from mmatconv.layers.context_pool import CONTEXT_POOLS
 from mmatconv.layers.padding_mask import PaddingMask
 from mmatconv.layers.plain import is_plain
-from mmatconv.layers.pointwise import PointwiseConv, as_products
+from mmatconv.layers.pointwise import PointwiseConv, cast_for, pointwise
 from mmatconv.ops import dynamic_depthwise_conv2d
 from mmatconv.ops.autocast import outside_autocast
+from mmatconv.ops.cast_weights import Weight
 from mmatconv.ops.context_to_kernel.function import context_pool, generate_kernels
 from mmatconv.ops.memory_format import nearest_format
 from mmatconv.ops.paths import choose, takes_triton
@@ -130,23 +134,45 @@ class ATConv(nn.Module):
         kernels = self.kernels_from(context, value.dtype, nearest_format(x), path)
         return self.proj(dynamic_depthwise_conv2d(value, kernels, path))
 
-    def branch(self, x: Tensor, padding_mask: PaddingMask | None = None, complete: bool = False) -> Branch:
+    def branch(
+        self,
+        x: Tensor,
+        padding_mask: PaddingMask | None = None,
+        cast: Sequence[Tensor] | None = None,
+        complete: bool = False,
+    ) -> Branch:
         """As :meth:`forward` on a GPU; the bias of ``proj`` is left to the residual sum where that can add it.
 
         Args:
             x: (B, C, H, W).
             padding_mask: What of the map is padding. Default: None, nothing.
+            cast: Of ``x`` in channels_last what ``cast_for`` returns, if that is known. Default: None.
             complete: Leave nothing to the sum. Default: False.
         """
         path, sizes = choose(x), None if padding_mask is None else padding_mask.sizes
-        apart = not complete and x.is_contiguous(memory_format=torch.channels_last)
-        apart = apart and is_plain(self.proj, PointwiseConv)
-        x_proj, proj = as_products(x, self.x_proj, self.proj, biased=(True, not apart))
+        dense = x.is_contiguous(memory_format=torch.channels_last)
+        if cast is None and dense:
+            (cast,) = cast_for(x, [self])
+        x_proj, proj = self.x_proj, self.proj
+        apart = not complete and dense and is_plain(proj, PointwiseConv)
+        if cast is not None:
+            expand, *bias, project = cast
+            x_proj = partial(pointwise, weight=expand, bias=bias[0] if bias else None)
+            proj = partial(pointwise, weight=project, bias=None if apart else proj.bias)
+        elif apart:
+            proj = partial(pointwise, weight=proj.matrix, bias=None)
         context, x = self.pool_context(x, padding_mask, path)
         value = x_proj(x)
         kernels = self.kernels_from(context, value.dtype, nearest_format(x), path)
         mixed = dynamic_depthwise_conv2d(value, kernels, path, sizes)
         return Branch(proj(mixed), bias=self.proj.bias if apart else None)
+
+    def weights(self) -> list[Weight]:
+        """What :meth:`branch` takes ``cast``: weight and bias of ``x_proj``, weight of ``proj``."""
+        if not (is_plain(self.x_proj, PointwiseConv) and is_plain(self.proj, PointwiseConv)):
+            return []
+        own = self.x_proj.weight, self.x_proj.bias, self.proj.weight
+        return [Weight(values) for values in own if values is not None]
 
     def extra_repr(self) -> str:
         return f'dim={self.dim}, kernel_size={self.kernel_size}, context_pool={self.context_pool!r}'

@@ -10,6 +10,7 @@ from mmatconv.layers.channel_mixers import ConvGLU
 from mmatconv.layers.norms import LayerNorm2d
 from mmatconv.layers.padding_mask import PaddingMask
 from mmatconv.layers.plain import is_plain
+from mmatconv.layers.pointwise import cast_for
 from mmatconv.ops.autocast import autocast_dtype
 from mmatconv.ops.paths import choose, takes_triton
 from mmatconv.ops.residual_norm.branch import Branch
@@ -105,7 +106,8 @@ class Block(nn.Module):
         """(B, C, H, W) -> (B, C, H, W); a ``padding_mask`` is passed to both mixers as second argument."""
         path = choose(x)
         if takes_triton(path) and not is_observed() and self._is_plain():
-            return self._in_fused_sums(x, None, None, padding_mask, path)[0]
+            (cast,) = _cast_weights([self], x)
+            return self._in_fused_sums(x, None, None, padding_mask, path, cast)[0]
         mask = () if padding_mask is None else (padding_mask,)
         x = self._widened(x)
         branch = self.token_mixer(self._normalise(x, self.norm_1), *mask)
@@ -120,6 +122,7 @@ class Block(nn.Module):
         following: nn.Module | None,
         padding_mask: PaddingMask | None,
         path: str,
+        cast: Sequence[Sequence[Tensor] | None],
     ) -> tuple[Tensor, Tensor | None]:
         """As :meth:`forward`: each sum and the norm behind it are one kernel, which may end a mixer too.
 
@@ -129,6 +132,7 @@ class Block(nn.Module):
             following: The norm behind the block, or None.
             padding_mask: As for :meth:`forward`.
             path: What ``choose`` returned.
+            cast: Of both mixers what ``cast_for`` returns.
 
         Returns:
             What :meth:`forward` returns, and what ``following`` makes of it or None.
@@ -139,9 +143,9 @@ class Block(nn.Module):
         x = self._widened(x)
         if normalised is None:
             x, normalised = residual_norm(x, None, None, None, _parameters(self.norm_1), dtype, path)
-        branch, gamma = _branch(self.token_mixer, normalised, mask), _gamma(self.layer_scale_1)
+        branch, gamma = _branch(self.token_mixer, normalised, mask, cast[0]), _gamma(self.layer_scale_1)
         x, normalised = residual_norm(x, branch, gamma, first, _parameters(self.norm_2), dtype, path)
-        branch, gamma = _branch(self.channel_mixer, normalised, mask), _gamma(self.layer_scale_2)
+        branch, gamma = _branch(self.channel_mixer, normalised, mask, cast[1]), _gamma(self.layer_scale_2)
         return residual_norm(x, branch, gamma, second, _parameters(following), dtype, path)
 
     def _widened(self, x: Tensor) -> Tensor:
@@ -189,16 +193,30 @@ def run_blocks(blocks: Iterable[nn.Module], x: Tensor, padding_mask: PaddingMask
             yield x
         return
     normalised = None
-    for block, following in zip(blocks, [*(block.norm_1 for block in blocks[1:]), None]):
-        x, normalised = block._in_fused_sums(x, normalised, following, padding_mask, path)
+    following = *(block.norm_1 for block in blocks[1:]), None
+    for block, norm, cast in zip(blocks, following, _cast_weights(blocks, x)):
+        x, normalised = block._in_fused_sums(x, normalised, norm, padding_mask, path, cast)
         yield x
 
 
-def _branch(mixer: nn.Module, x: Tensor, mask: Sequence[PaddingMask]) -> Branch:
+def _cast_weights(blocks: Sequence[Block], x: Tensor) -> list[tuple[Sequence[Tensor] | None, ...]]:
+    """Of each block what ``_in_fused_sums`` takes as ``cast``: a stage at once, so that gradients of one stage can be
+    sent to other processes while those of the stages before it are computed."""
+    mixers = [mixer for block in blocks for mixer in (block.token_mixer, block.channel_mixer)]
+    offering = [mixer for mixer in mixers if _offers_a_branch(mixer)]
+    cast = dict(zip(offering, cast_for(x, offering)))
+    return [(cast.get(block.token_mixer), cast.get(block.channel_mixer)) for block in blocks]
+
+
+def _branch(mixer: nn.Module, x: Tensor, mask: Sequence[PaddingMask], cast: Sequence[Tensor] | None) -> Branch:
     """What a mixer computes, its last elementwise operations left to the sum where it offers that."""
-    if is_plain(mixer, ATConv) or is_plain(mixer, ConvGLU):
-        return mixer.branch(x, *mask)
+    if _offers_a_branch(mixer):
+        return mixer.branch(x, *mask, cast=cast)
     return Branch(mixer(x, *mask))
+
+
+def _offers_a_branch(mixer: nn.Module) -> bool:
+    return is_plain(mixer, ATConv) or is_plain(mixer, ConvGLU)
 
 
 def _gamma(layer_scale: nn.Module) -> Tensor | None:

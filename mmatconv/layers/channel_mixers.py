@@ -1,14 +1,15 @@
 """The channel mixers: the half of a block that works on each pixel's channels."""
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmatconv.layers.norms import RMSNorm2d
 from mmatconv.layers.padding_mask import PaddingMask
 from mmatconv.layers.plain import is_plain
-from mmatconv.layers.pointwise import PointwiseConv
-from mmatconv.ops.cast_weights import Parts, cast_together, cast_weights, padding
+from mmatconv.layers.pointwise import PointwiseConv, cast_for
+from mmatconv.ops.cast_weights import Weight, padding
 from mmatconv.ops.glu.conv_gelu_mul import conv_gelu_mul
 from mmatconv.ops.glu.gelu_mul import gelu_mul
 from mmatconv.ops.paths import choose, takes_triton
@@ -41,7 +42,7 @@ class ConvGLU(nn.Module):
             gate = gate if padding_mask is None else padding_mask.zero_padding(gate)
             return self.fc2(self.norm_layer(gelu_mul(self.dwconv(gate), value, path)))
         if self._is_fused(path):
-            return self._in_one_kernel(x, padding_mask, path, complete=True).total()
+            return self._in_one_kernel(x, padding_mask, path, None, complete=True).total()
         pixels = x.permute(0, 2, 3, 1)
         if computes_in_tiles(x) and is_plain(self.dwconv, nn.Conv2d):
             pixels = conv_glu_in_tiles(
@@ -56,18 +57,37 @@ class ConvGLU(nn.Module):
             pixels = self._mix(pixels, padding_mask, path)
         return pixels.permute(0, 3, 1, 2)
 
-    def branch(self, x: Tensor, padding_mask: PaddingMask | None = None) -> Branch:
-        """As :meth:`forward`; the factor of the norm and the bias of ``fc2`` are left to the residual sum that can."""
+    def branch(
+        self, x: Tensor, padding_mask: PaddingMask | None = None, cast: Sequence[Tensor] | None = None
+    ) -> Branch:
+        """As :meth:`forward`; the factor of the norm and the bias of ``fc2`` are left to the residual sum that can.
+
+        ``cast`` is what ``cast_for`` returns, if that is known.
+        """
         path = choose(x)
         if self._reads_parameters(x) and self._is_fused(path):
-            return self._in_one_kernel(x, padding_mask, path, complete=False)
+            return self._in_one_kernel(x, padding_mask, path, cast, complete=False)
         return Branch(self(x, padding_mask))
+
+    def weights(self) -> list[Weight]:
+        """What :meth:`branch` takes ``cast``: weight and bias of ``fc1``, weight of ``fc2`` with the gain of the norm.
+
+        Hidden channels are padded with zeros to a number that products like.
+        """
+        if not self._has_plain_layers():
+            return []
+        zeros = padding(self.fc2.in_channels)
+        gain = self.norm_layer.weight if self._is_normalised() else None
+        expand = (Weight(values, parts=2, rows=zeros) for values in (self.fc1.weight, self.fc1.bias))
+        return [*expand, Weight(self.fc2.weight, gain, columns=zeros)]
 
     def _reads_parameters(self, x: Tensor) -> bool:
         """Whether products of pixels stand for the 1x1 convolutions."""
+        return x.is_contiguous(memory_format=torch.channels_last) and self._has_plain_layers()
+
+    def _has_plain_layers(self) -> bool:
         return (
-            x.is_contiguous(memory_format=torch.channels_last)
-            and is_plain(self.fc1, PointwiseConv)
+            is_plain(self.fc1, PointwiseConv)
             and is_plain(self.fc2, PointwiseConv)
             and (self._is_normalised() or is_plain(self.norm_layer, nn.Identity))
         )
@@ -93,9 +113,13 @@ class ConvGLU(nn.Module):
         product = rms_linear(product, self.norm_layer.weight, self.fc2.matrix, self.norm_layer.eps)
         return product + self.fc2.bias.to(product.dtype)
 
-    def _in_one_kernel(self, x: Tensor, padding_mask: PaddingMask | None, path: str, complete: bool) -> Branch:
+    def _in_one_kernel(
+        self, x: Tensor, padding_mask: PaddingMask | None, path: str, cast: Sequence[Tensor] | None, complete: bool
+    ) -> Branch:
         pixels, eps = x.permute(0, 2, 3, 1), self.norm_layer.eps if self._is_normalised() else None
-        expand, expand_bias, project = self._cast_weights(pixels)
+        if cast is None:
+            (cast,) = cast_for(x, [self])
+        expand, expand_bias, project = self._uncast_weights() if cast is None else cast
         sizes = None if padding_mask is None else padding_mask.sizes
         # Detached: the gate finds the gradient of its bias.
         both = linear(pixels, expand, expand_bias.detach())
@@ -109,22 +133,11 @@ class ConvGLU(nn.Module):
         output = linear(product, project).permute(0, 3, 1, 2)
         return Branch(output, None if scale is None else scale.permute(0, 3, 1, 2), self.fc2.bias)
 
-    def _cast_weights(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Weight and bias of ``fc1``, and the weight of ``fc2`` with the gain of the norm in it.
-
-        Under autocast on a GPU they are cast together, and hidden channels are padded with zeros to a number that
-        products like.
-        """
-        project, dtype = self.fc2.matrix, cast_together(pixels)
+    def _uncast_weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        project = self.fc2.matrix
         if self._is_normalised() and self.norm_layer.weight is not None:
             project = project * self.norm_layer.weight
-        weights = self.fc1.matrix, self.fc1.bias, project
-        if dtype is None or any(weight.dtype != torch.float32 for weight in weights):
-            return weights
-        zeros = padding(project.shape[1])
-        project = F.pad(project, (0, zeros)) if zeros else project
-        parts = [Parts(2, zeros), Parts(2, zeros), Parts()]
-        return cast_weights((*weights[:2], project), dtype, parts)
+        return self.fc1.matrix, self.fc1.bias, project
 
 
 class MLP(nn.Module):

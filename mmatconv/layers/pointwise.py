@@ -1,13 +1,12 @@
 """1x1 convolution: a matrix product at every pixel."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
-from mmatconv.layers.plain import is_plain
-from mmatconv.ops.cast_weights import Parts, cast_together, cast_weights
+from mmatconv.ops.cast_weights import cast_together, cast_weights
 from mmatconv.ops.products import linear
 
 
@@ -35,32 +34,28 @@ class PointwiseConv(nn.Conv2d):
         """(B, in_channels, H, W) -> (B, out_channels, H, W) in the memory format of ``x``."""
         if not x.is_contiguous(memory_format=torch.channels_last):
             return super().forward(x)
-        return linear(x.permute(0, 2, 3, 1), self.matrix, self.bias).permute(0, 3, 1, 2)
+        return pointwise(x, self.matrix, self.bias)
 
 
-def as_products(
-    x: Tensor, *layers: nn.Module, biased: Sequence[bool] | None = None
-) -> Sequence[Callable[[Tensor], Tensor]]:
-    """Layers to be called on maps like ``x``; under autocast on a GPU 1x1 convolutions with weights cast together.
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The product of a 1x1 convolution: (B, C, H, W) in channels_last, (D, C), (D,) or None -> (B, D, H, W)."""
+    return linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+
+
+def cast_for(x: Tensor, mixers: Sequence[nn.Module]) -> list[tuple[Tensor, ...] | None]:
+    """The weights that mixers multiply maps like ``x`` by, where autocast on a GPU would cast them one by one.
 
     Args:
         x: (B, C, H, W).
-        layers: Any; PointwiseConv where ``biased`` says False, and ``x`` is channels_last then.
-        biased: Whether each adds its bias. Default: all do.
+        mixers: With a method ``weights``.
+
+    Returns:
+        Of each what ``cast_weights`` makes of its ``weights()``; None where it has none or casts nothing.
     """
-    biased = [True] * len(layers) if biased is None else biased
     dtype = cast_together(x)
-    matrices = all(is_plain(layer, PointwiseConv) for layer in layers)
-    pairs = [(layer.matrix, layer.bias if own else None) for layer, own in zip(layers, biased)] if matrices else []
-    weights = [weight for pair in pairs for weight in pair if weight is not None]
-    alike = x.is_contiguous(memory_format=torch.channels_last) and len({weight.dtype for weight in weights}) == 1
-    if dtype is None or not alike:
-        return [
-            layer if own else partial(_product, matrix=layer.matrix, bias=None) for layer, own in zip(layers, biased)
-        ]
-    cast = iter(cast_weights(weights, dtype, [Parts()] * len(weights)))
-    return [partial(_product, matrix=next(cast), bias=None if bias is None else next(cast)) for _, bias in pairs]
-
-
-def _product(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    return linear(x.permute(0, 2, 3, 1), matrix, bias).permute(0, 3, 1, 2)
+    weights = [] if dtype is None else [mixer.weights() for mixer in mixers]
+    weights = [own if all(w.values.dtype == torch.float32 for w in own) else [] for own in weights]
+    if not any(weights):
+        return [None] * len(mixers)
+    cast = iter(cast_weights([weight for own in weights for weight in own], dtype))
+    return [tuple(islice(cast, len(own))) or None for own in weights]

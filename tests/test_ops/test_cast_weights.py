@@ -3,10 +3,17 @@
 import pytest
 import torch
 
-from mmatconv.ops.cast_weights import Parts, cast_weights
+from mmatconv.ops.cast_weights import Weight, cast_weights
 
-PARTS = [Parts(2, 3), Parts(2, 3), Parts(), Parts(1, 5)]
-SHAPES = [(10, 6), (10,), (3, 5), (3, 2)]
+# Shape, gain or not, parts, zeros behind each part and behind the columns.
+KINDS = [
+    ((10, 6, 1, 1), False, 2, 3, 0),
+    ((10,), False, 2, 3, 0),
+    ((3, 5), False, 1, 0, 0),
+    ((4, 7, 1, 1), True, 1, 0, 1),
+    ((4, 8), True, 1, 0, 0),
+    ((2, 5), False, 1, 0, 3),
+]
 
 
 def make(*shape, seed=0):
@@ -14,32 +21,63 @@ def make(*shape, seed=0):
     return torch.randn(shape, generator=generator)
 
 
-def padded(weight, count, zeros):
-    return torch.cat([part for half in weight.chunk(count) for part in (half, half.new_zeros(zeros, *half.shape[1:]))])
+def weights_of(dtype=torch.float32):
+    """Weights of all kinds, and their tensors."""
+    tensors = [
+        (make(*shape, seed=i).to(dtype).requires_grad_(), make(shape[1]).to(dtype).requires_grad_() if gain else None)
+        for i, (shape, gain, *_) in enumerate(KINDS)
+    ]
+    weights = [Weight(*pair, *kind[2:]) for pair, kind in zip(tensors, KINDS)]
+    return weights, [x for pair in tensors for x in pair if x is not None]
+
+
+def padded(weight):
+    values, gain, parts, rows, columns = weight
+    values = values.view(values.shape[:2])
+    values = values if gain is None else values * gain
+    if columns:
+        values = torch.cat([values, values.new_zeros(len(values), columns)], dim=1)
+    return torch.cat([x for part in values.chunk(parts) for x in (part, part.new_zeros(rows, *part.shape[1:]))])
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize('parts', [PARTS, [Parts()] * 4])
-def test_each_is_cast_and_padded(parts, dtype):
-    weights = [make(*shape, seed=i).requires_grad_() for i, shape in enumerate(SHAPES)]
-    results = cast_weights(weights, dtype, parts)
-    expected = [padded(weight, *part).to(dtype) for weight, part in zip(weights, parts)]
+def test_each_is_cast_and_padded(dtype):
+    weights, tensors = weights_of()
+    results = cast_weights(weights, dtype)
+    expected = [padded(weight).to(dtype) for weight in weights]
     assert all(torch.equal(*pair) for pair in zip(results, expected))
+    assert all(torch.equal(weight.cast(dtype), result) for weight, result in zip(weights, results))
     assert all(result.data_ptr() % 16 == 0 for result in results)
     grads = [make(*result.shape, seed=i).to(dtype) for i, result in enumerate(results)]
-    found = torch.autograd.grad(results, weights, grads)
-    assert all(torch.equal(*pair) for pair in zip(found, torch.autograd.grad(expected, weights, grads)))
+    found = torch.autograd.grad(results, tensors, grads)
+    for one, other in zip(found, torch.autograd.grad(expected, tensors, grads)):
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one, other)
 
 
 def test_results_without_a_gradient():
-    weights = [make(*shape, seed=i).requires_grad_() for i, shape in enumerate(SHAPES)]
-    results = cast_weights(weights, torch.bfloat16, PARTS)
+    weights, tensors = weights_of()
+    results = cast_weights(weights, torch.bfloat16)
     grad = make(*results[2].shape).bfloat16()
-    found = torch.autograd.grad(results[2], weights, grad, allow_unused=True)
-    assert [g is None for g in found] == [True, True, False, True]
+    found = torch.autograd.grad(results[2], tensors, grad, allow_unused=True)
+    assert [i for i, g in enumerate(found) if g is not None] == [2]
     assert torch.equal(found[2], grad.float())
 
 
+def test_no_gradient_is_computed_for_frozen_weights():
+    weights, tensors = weights_of()
+    for tensor in tensors[:4]:
+        tensor.requires_grad_(False)
+    assert [r.requires_grad for r in cast_weights(weights, torch.bfloat16)] == [False, False, False, True, True, True]
+
+
 def test_gradients_of_gradients():
-    weights = [make(*shape, seed=i).double().requires_grad_() for i, shape in enumerate(SHAPES)]
-    assert torch.autograd.gradgradcheck(lambda *w: [r**2 for r in cast_weights(w, torch.float64, PARTS)], weights)
+    weights, tensors = weights_of(torch.float64)
+
+    def squares(*tensors):
+        left = iter(tensors)
+        own = [w._replace(values=next(left), gain=None if w.gain is None else next(left)) for w in weights]
+        return [result**2 for result in cast_weights(own, torch.float64)]
+
+    assert torch.autograd.gradcheck(squares, tensors)
+    assert torch.autograd.gradgradcheck(squares, tensors)

@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 
-from mmatconv.layers import ATConv, ConvGLU
+from mmatconv.layers import ATConv, Block, ConvGLU, pointwise
+from mmatconv.layers.block import run_blocks
 from mmatconv.ops import tracing
 
 
@@ -36,3 +37,39 @@ def test_layers_of_a_gpu(monkeypatch, device, dtype, rounding, norm):
             assert found.shape == wanted.shape
             # Three roundings of maps follow each other, and each pixel's are their own.
             assert (found.cpu().double() - wanted).norm() <= 3 * rounding * wanted.norm()
+
+
+def test_a_stage_casts_once(monkeypatch, device):
+    """As each block by itself does, to the bit; not for a mixer with a hook and one with a weight in half precision."""
+    torch.manual_seed(0)
+    blocks = [Block(8, ATConv(8), ConvGLU(8, 13), layer_scale=True) for _ in range(4)]
+    stage = torch.nn.ModuleList(blocks).to(device)
+    for parameter in stage.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    blocks[1].channel_mixer.register_forward_hook(lambda *args: None)
+    blocks[2].channel_mixer.fc2.bfloat16()
+    blocks[3].token_mixer.proj.requires_grad_(False)
+    x = make(1, 8, 3, 4).to(device).contiguous(memory_format=torch.channels_last)
+    trained = [parameter for parameter in stage.parameters() if parameter.requires_grad]
+    counts = []
+    original = pointwise.cast_weights
+
+    def count(weights, dtype):
+        counts.append(len(weights))
+        return original(weights, dtype)
+
+    monkeypatch.setattr(pointwise, 'cast_weights', count)
+    monkeypatch.setattr(tracing, 'gpu_is_pretended', device == 'cpu')
+
+    def one_by_one(blocks, x, padding_mask):
+        for block in blocks:
+            x = block(x, padding_mask)
+        yield x
+
+    results = []
+    for run in (run_blocks, one_by_one):
+        with torch.autocast(device, torch.bfloat16):
+            *_, output = run(blocks, x, None)
+        results.append([output, *torch.autograd.grad(output.sum(), trained)])
+    assert counts[0] == 4 * 3 + 2 * 3
+    assert all(torch.equal(*pair) for pair in zip(*results))

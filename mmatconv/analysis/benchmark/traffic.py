@@ -24,7 +24,7 @@ from mmatconv.backbones.base import MIN_INPUT_SIZE
 
 # Views by what they do, if not by their schema.
 VIEWS = ('_unsafe_view', '_reshape_alias', 'detach', 'alias', 'lift_fresh')
-OVERWRITING = ('copy_', 'zero_', 'fill_', 'bernoulli_', 'normal_')
+OVERWRITING = ('copy_', 'zero_', 'fill_', 'bernoulli_', 'normal_', '_foreach_copy_', '_foreach_zero_')
 
 
 @dataclass
@@ -80,8 +80,9 @@ class Counted(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        written = [x for x in tree_leaves(result) if _is_tensor(x)]
         name = func._schema.name.split('::')[1]
+        # Those in place on lists return nothing.
+        written = [x for x in tree_leaves(args[0] if name.startswith('_foreach') else result) if _is_tensor(x)]
         if written and not _is_free(func, name):
             read = [x for x in tree_leaves((args, kwargs)) if _is_tensor(x)]
             overwritten = name in OVERWRITING or 'out' in func._overloadname
