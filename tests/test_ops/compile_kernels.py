@@ -1,7 +1,7 @@
 """Compiles the Triton kernels for GPUs that need not be there: registers, spills, widths of accesses, instructions.
 
-    python tests/test_ops/compile_kernels.py [--sizes 3 5 7] [--gpus sm_90 gfx942] [--dtypes bf16] [--json] \
-        [--kernels convolve_kernel gradients_kernel]
+    PYTHONPATH=. python tests/test_ops/compile_kernels.py [--sizes 3 5 7] [--gpus sm_90 gfx942] [--dtypes bf16] \
+        [--json] [--kernels convolve_kernel gradients_kernel]
 
 The interpreter does not see what only the compiler refuses, and neither sees what is slow; this is what can be known of
 the speed without a GPU.
