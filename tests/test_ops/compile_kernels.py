@@ -28,10 +28,11 @@ from mmatconv.ops.dynamic_conv.triton_launch import CONVOLVE_LANE, GRADIENTS_LAN
 from mmatconv.ops.glu.triton_conv_kernels import (
     conv_gate_gradients_kernel,
     conv_gate_kernel,
-    conv_gradients_kernel,
+    conv_input_gradient_kernel,
     scale_kernel,
 )
-from mmatconv.ops.glu.triton_conv_launch import GATE_ELEMENTS, GRADIENTS_ELEMENTS
+from mmatconv.ops.glu.triton_conv_launch import ELEMENTS as CONV_ELEMENTS
+from mmatconv.ops.glu.triton_conv_launch import GRADIENTS_ELEMENTS
 from mmatconv.ops.glu.triton_conv_launch import block as conv_block
 from mmatconv.ops.glu.triton_kernels import gate_gradients_kernel, gate_kernel
 from mmatconv.ops.glu.triton_launch import ELEMENTS, block
@@ -150,9 +151,9 @@ def cases(dtype, size, channels_last, warp_size):
     yield gate_kernel, shape
     yield gate_gradients_kernel, shape
     for kernel, elements in (
-        (conv_gate_kernel, GATE_ELEMENTS),
-        (conv_gate_gradients_kernel, GATE_ELEMENTS),
-        (conv_gradients_kernel, GRADIENTS_ELEMENTS),
+        (conv_gate_kernel, CONV_ELEMENTS),
+        (conv_gate_gradients_kernel, GRADIENTS_ELEMENTS),
+        (conv_input_gradient_kernel, CONV_ELEMENTS),
     ):
         width, depth = conv_block(200, 384, warp_size * elements)
         yield kernel, dict(BLOCK_W=width, BLOCK_C=depth, VEC=min(vector, elements), num_warps=1)

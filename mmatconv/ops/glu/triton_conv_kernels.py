@@ -156,16 +156,23 @@ def scale_kernel(
     tl.store(scale + pixel, 1.0 / tl.sqrt(mean + EPS), mask=pixel < pixels)
 
 
+@triton.jit
+def _add_products(sums, p, row, u: tl.constexpr):
+    """The sums of row ``u`` of the weights with what a row of the input adds through ``p``."""
+    return sums[3 * u] + p * row[0], sums[3 * u + 1] + p * row[1], sums[3 * u + 2] + p * row[2]
+
+
 @triton.jit(do_not_specialize=[*_SIZES, 'g_w', 'd_w'])
 def conv_gate_gradients_kernel(
     g, x, weight, bias, sizes, grad, scale, grad_scale, z, p, partial,
     units, hidden, height, width, channel_blocks, column_blocks, strips, rows, g_w, d_w,
     BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr, VEC: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Gradients ``z`` of the value ``x`` and ``p`` of the convolution's output, which is computed again.
+    """Gradients ``z`` of the value ``x``, ``p`` of the convolution's output, computed again, and those of its weights.
 
     ``grad`` is the product's, ``grad_scale`` the scale's: ``d scale / d product = -scale ** 3 / hidden * product``.
-    ``z`` summed over the tile goes to this tile's place in ``partial`` (B * strips * column blocks, hidden).
+    Sums over the tile go to its place in ``partial`` (B * strips * column blocks, 11 * hidden): of ``z`` for each
+    channel, the gradients of its nine weights, that of its bias.
     """
     sample, first, end, columns, channels = _tile(channel_blocks, column_blocks, strips, rows, height, BLOCK_W, BLOCK_C)
     bottom, side = _valid(sizes, sample, height, width)
@@ -193,10 +200,10 @@ def conv_gate_gradients_kernel(
         share = 1.0 / hidden.to(ACC)
         root = tl.load(scale + pixels, mask=columns < width, other=0)
         along = tl.load(grad_scale + pixels, mask=columns < width, other=0) * share
-    zero = tl.zeros((BLOCK_W, BLOCK_C), ACC) + biases
-    result = _add(_add(zero, above, weights, 0, False), here, weights, 1, False)
-    following = _add(zero, here, weights, 0, False)
-    value_sum = tl.zeros((BLOCK_W, BLOCK_C), ACC)
+    zero = tl.zeros((BLOCK_W, BLOCK_C), ACC)
+    value_sum = zero
+    sums = (zero, zero, zero, zero, zero, zero, zero, zero, zero)
+    bias_sum = zero
     g_at += 2 * width * g_step
     for row in range(first, end):
         wide = _wide(below, ACC)
@@ -207,38 +214,49 @@ def conv_gate_gradients_kernel(
         d_at += width * d_step
         value = tl.load(x_at, mask=own & (row + 1 < end), other=0)
         incoming = tl.load(d_at, mask=own & (row + 1 < end), other=0)
-        result = _add(result, wide, weights, 2, False)
-        activated, slope = gelu_and_slope(result, True)
+        result = _add(_add(zero + biases, above, weights, 0, False), here, weights, 1, False)
+        activated, slope = gelu_and_slope(_add(result, wide, weights, 2, False), True)
         if scale is not None:
             total -= along * root * root * root * activated * factor
             pixels += width
             root = tl.load(scale + pixels, mask=(columns < width) & (row + 1 < end), other=0)
             along = tl.load(grad_scale + pixels, mask=(columns < width) & (row + 1 < end), other=0) * share
         for_value = total * activated
-        value_sum += for_value
+        for_output = total * factor * slope
         tl.store(z_at, for_value.to(z.dtype.element_ty), mask=own)
-        tl.store(p_at, (total * factor * slope).to(p.dtype.element_ty), mask=own)
-        result = _add(following, wide, weights, 1, False)
-        following = _add(zero, wide, weights, 0, False)
+        tl.store(p_at, for_output.to(p.dtype.element_ty), mask=own)
+        # Columns beyond the map neighbour its last one.
+        for_output = tl.where(own, for_output, 0)
+        value_sum += for_value
+        bias_sum += for_output
+        sums = (
+            _add_products(sums, for_output, above, 0)
+            + _add_products(sums, for_output, here, 1)
+            + _add_products(sums, for_output, wide, 2)
+        )
+        above = here
+        here = wide
         g_at += width * g_step
         z_at += width * (2 * p_step)
         p_at += width * p_step
     tile = (tl.program_id(0) // channel_blocks).to(tl.int64)
+    start = partial + tile * 11 * hidden
     value_sum = tl.where(columns < width, value_sum, 0)
-    tl.store(partial + tile * hidden + channels, tl.sum(value_sum, 0)[None, :], mask=channels < hidden)
+    tl.store(start + channels, tl.sum(value_sum, 0)[None, :], mask=channels < hidden)
+    for k in tl.static_range(9):
+        tl.store(start + hidden + channels * 9 + k, tl.sum(sums[k], 0)[None, :], mask=channels < hidden)
+    tl.store(start + hidden * 10 + channels, tl.sum(bias_sum, 0)[None, :], mask=channels < hidden)
 
 
-@triton.jit(do_not_specialize=[*_SIZES, 'g_w'])
-def conv_gradients_kernel(
-    p, g, weight, sizes, y, partial,
-    units, hidden, height, width, channel_blocks, column_blocks, strips, rows, g_w,
+@triton.jit(do_not_specialize=[*_SIZES, 'p_w'])
+def conv_input_gradient_kernel(
+    p, weight, sizes, y, partial,
+    units, hidden, height, width, channel_blocks, column_blocks, strips, rows, p_w,
     BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr, VEC: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of the convolution from the gradient ``p`` of its output.
+    """The gradient ``y`` of the convolution's input from that of its output ``p``, zero in the padding.
 
-    ``y`` is that of its input ``g``, zero in the padding. Those of its weights and bias, summed over the tile, are nine
-    numbers for each channel, then one, in this tile's place in ``partial`` (B * strips * column blocks, 11 * hidden).
-    Last comes the sum of ``y``, one number for each channel.
+    Its sum over the tile goes to this tile's place in ``partial`` (B * strips * column blocks, hidden).
     """
     sample, first, end, columns, channels = _tile(channel_blocks, column_blocks, strips, rows, height, BLOCK_W, BLOCK_C)
     bottom, side = _valid(sizes, sample, height, width)
@@ -246,65 +264,33 @@ def conv_gradients_kernel(
     masks = _neighbours(columns, width, known)
     valid = known & (columns < side)
     own = known & (columns < width)
-    last = tl.minimum(bottom, end)
     until = tl.minimum(height, end + 1)
     weights = _weights(weight, channels, hidden, ACC)
     pixels = (sample * height + first) * width + columns
-    step = units.to(tl.int64) * VEC
-    g_step = g_w.to(tl.int64) * VEC
+    step = p_w.to(tl.int64) * VEC
     p_at = p + pixels * step + channels
     y_at = y + pixels * (2 * step) + channels
-    g_at = g + pixels * g_step + channels
     zero = tl.zeros((BLOCK_W, BLOCK_C), ACC)
     above, here, below = _first_rows(p_at, width, step, first, until, masks)
     above = _wide(above, ACC)
     here = _wide(here, ACC)
-    # Rows of the input meet the row before them in row 2 of the weights, the next one in row 0.
-    input = tl.load(g_at, mask=valid & (first < last), other=0).to(ACC)
-    g_at += width * g_step
-    next_input = tl.load(g_at, mask=valid & (first + 1 < last), other=0).to(ACC)
-    g_at += width * g_step
-    coming = tl.load(g_at, mask=valid & (first + 2 < last), other=0)
     result = _add(_add(zero, above, weights, 2, True), here, weights, 1, True)
     following = _add(zero, here, weights, 2, True)
-    sums = (
-        zero, zero, zero,
-        input * here[2], input * here[1], input * here[0],
-        input * above[2] + next_input * here[2], input * above[1] + next_input * here[1],
-        input * above[0] + next_input * here[0],
-    )  # fmt: skip
-    bias_sum = here[1]
     input_sum = zero
     p_at += 2 * width * step
     for row in range(first, end):
         wide = _wide(below, ACC)
-        last_input = coming.to(ACC)
         below = _row(p_at, step, row + 2 < until, masks)
-        g_at += width * g_step
-        coming = tl.load(g_at, mask=valid & (row + 3 < last), other=0)
         result = _add(result, wide, weights, 0, True)
         if sizes is not None:
             result = tl.where(valid & (row < bottom), result, 0)
         input_sum += result
         tl.store(y_at, result.to(y.dtype.element_ty), mask=own)
-        sums = (
-            sums[0] + input * wide[2], sums[1] + input * wide[1], sums[2] + input * wide[0],
-            sums[3] + next_input * wide[2], sums[4] + next_input * wide[1], sums[5] + next_input * wide[0],
-            sums[6] + last_input * wide[2], sums[7] + last_input * wide[1], sums[8] + last_input * wide[0],
-        )  # fmt: skip
-        # The row behind the strip belongs to the next one.
-        bias_sum += wide[1] * (row + 1 < end).to(ACC)
-        input = next_input
-        next_input = last_input
         result = _add(following, wide, weights, 1, True)
         following = _add(zero, wide, weights, 2, True)
         p_at += width * step
         y_at += width * (2 * step)
     tile = (tl.program_id(0) // channel_blocks).to(tl.int64)
-    start = partial + tile * 11 * hidden
-    for k in tl.static_range(9):
-        tl.store(start + channels * 9 + k, tl.sum(sums[k], 0)[None, :], mask=channels < hidden)
-    tl.store(start + hidden * 9 + channels, tl.sum(bias_sum, 0)[None, :], mask=channels < hidden)
     # Columns beyond the map neighbour its last one.
     input_sum = tl.where(columns < width, input_sum, 0)
-    tl.store(start + hidden * 10 + channels, tl.sum(input_sum, 0)[None, :], mask=channels < hidden)
+    tl.store(partial + tile * hidden + channels, tl.sum(input_sum, 0)[None, :], mask=channels < hidden)

@@ -9,16 +9,16 @@ from torch import Tensor
 from mmatconv.ops.glu.triton_conv_kernels import (
     conv_gate_gradients_kernel,
     conv_gate_kernel,
-    conv_gradients_kernel,
+    conv_input_gradient_kernel,
     scale_kernel,
 )
 from mmatconv.ops.sum_dtype import sum_dtype
 from mmatconv.ops.triton_plans import PLANS, Layout, Plan, layout
 from mmatconv.ops.triton_tiling import accumulator, ceil_div, power_of_two, sum_tiles, warp_size
 
-# Elements of each map that a thread holds, in the kernels of the gate and in that of the convolution's gradients, whose
-# nine sums for each would spill. A program is one warp: sums over channels and columns need no barrier.
-GATE_ELEMENTS, GRADIENTS_ELEMENTS = 8, 4
+# Elements of each map that a thread holds, and in the kernel that sums the gradients of the weights, nine for each,
+# which would spill. A program is one warp: sums over channels and columns need no barrier.
+ELEMENTS, GRADIENTS_ELEMENTS = 8, 4
 # Programs wanted at once, some for each scheduler of the largest GPUs, and rows that are worth the two more that a
 # strip reads. Where the tiles are more, strips are longer.
 PROGRAMS, FEWEST_ROWS = 4096, 4
@@ -73,7 +73,7 @@ def conv_gate_gradients(
     grad_output = torch.empty(grad_gate.shape, dtype=both.dtype, device=both.device)
     hidden = len(weight)
     total = torch.empty(12 * hidden, dtype=weight.dtype, device=weight.device)
-    grad_weight, grad_bias, sums = total.split([9 * hidden, hidden, 2 * hidden])
+    sums, grad_weight, grad_bias = total.split([2 * hidden, 9 * hidden, hidden])
     grad_weight = grad_weight.view(weight.shape)
     if not both.numel():
         total.zero_()
@@ -83,12 +83,12 @@ def conv_gate_gradients(
     if scale is not None:
         grad_scale = grad_scale.contiguous()
     plan, tiles = _gate_gradients(layout(gate), layout(grad), hidden)
-    of_value = torch.empty((tiles, hidden), dtype=sum_dtype(gate), device=gate.device)
-    plan(gate, value, weight, bias, sizes, grad, scale, grad_scale, grad_value, grad_output, of_value)
-    plan, tiles = _conv_gradients(layout(gate), hidden)
-    others = torch.empty((tiles, 11 * hidden), dtype=of_value.dtype, device=gate.device)
-    plan(grad_output, gate, weight, sizes, grad_gate, others)
-    sum_tiles(others, total, of_value, sums[hidden:])
+    others = torch.empty((tiles, 11 * hidden), dtype=sum_dtype(gate), device=gate.device)
+    plan(gate, value, weight, bias, sizes, grad, scale, grad_scale, grad_value, grad_output, others)
+    plan, tiles = _input_gradient(layout(grad_output), hidden)
+    of_gate = torch.empty((tiles, hidden), dtype=others.dtype, device=gate.device)
+    plan(grad_output, weight, sizes, grad_gate, of_gate)
+    sum_tiles(others, total[hidden:], of_gate, sums[:hidden])
     return grad_both, sums, grad_weight, grad_bias
 
 
@@ -105,7 +105,7 @@ def readable(x: Tensor) -> Tensor:
 @lru_cache(PLANS)
 def _gate(gate: Layout, hidden: int) -> tuple[Plan, int]:
     """The launch, and the blocks of channels that it sums squares over."""
-    programs, numbers, constants = _arguments((gate,), hidden, GATE_ELEMENTS)
+    programs, numbers, constants = _arguments((gate,), hidden, ELEMENTS)
     return Plan(conv_gate_kernel, (programs,), numbers, **constants), numbers[4]
 
 
@@ -120,15 +120,15 @@ def _scale(blocks: int, pixels: int, hidden: int, eps: float) -> Plan:
 @lru_cache(PLANS)
 def _gate_gradients(gate: Layout, grad: Layout, hidden: int) -> tuple[Plan, int]:
     """The launch, and the tiles of pixels that it sums over."""
-    programs, numbers, constants = _arguments((gate, grad), hidden, GATE_ELEMENTS)
+    programs, numbers, constants = _arguments((gate, grad), hidden, GRADIENTS_ELEMENTS)
     return Plan(conv_gate_gradients_kernel, (programs,), numbers, **constants), programs // numbers[4]
 
 
 @lru_cache(PLANS)
-def _conv_gradients(gate: Layout, hidden: int) -> tuple[Plan, int]:
+def _input_gradient(grad: Layout, hidden: int) -> tuple[Plan, int]:
     """The launch, and the tiles of pixels that it sums over."""
-    programs, numbers, constants = _arguments((gate,), hidden, GRADIENTS_ELEMENTS)
-    return Plan(conv_gradients_kernel, (programs,), numbers, **constants), programs // numbers[4]
+    programs, numbers, constants = _arguments((grad,), hidden, ELEMENTS)
+    return Plan(conv_input_gradient_kernel, (programs,), numbers, **constants), programs // numbers[4]
 
 
 def _arguments(maps: tuple[Layout, ...], hidden: int, elements: int) -> tuple[int, tuple[int, ...], dict]:
