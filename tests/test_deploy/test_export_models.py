@@ -33,7 +33,8 @@ def detector_config(cascade=False, **backbone):
             head[f'{part}_roi_extractor'].out_channels = 16
         for stage in head.bbox_head:
             stage.update(in_channels=16, conv_out_channels=16, fc_out_channels=32, norm_cfg=dict(type='BN'))
-        head.mask_head.update(in_channels=16, conv_out_channels=16)
+            stage.num_shared_convs = 1  # of 4: the export takes as long as there are operations
+        head.mask_head.update(in_channels=16, conv_out_channels=16, num_convs=1)
         model.update(type=whole.type, roi_head=head, train_cfg=whole.train_cfg)
     model.test_cfg.rpn.update(nms_pre=100, max_per_img=60)
     model.test_cfg.rcnn.update(max_per_img=20, score_thr=0.0)
