@@ -90,6 +90,12 @@ def test_options_do_not_fit(tool, config):
     assert tool(train, path, '--cfg-options', 'a=(1,) b=2') == (
         "argument --cfg-options: cannot read ['a=(1,) b=2']; quote each KEY=VALUE on its own; see train.py --help"
     )
+    assert tool(train, path, '--cfg-options', 'train_cgf.max_epochs=1') == (
+        f"--cfg-options train_cgf.max_epochs: config '{path}' has no 'train_cgf'; did you mean 'train_cfg.max_epochs'?"
+    )
+    # Not in the config, but the runner and --tta know them.
+    names = ('val_evaluator.type=A', 'tta_pipeline=[]', 'mine=1', 'default_scope.x=1')
+    assert tool(train, path, '--cfg-options', *names).startswith('--cfg-options val_evaluator.type=A tta_pipeline=[] ')
     sentence = tool(train, path, '--cfg-options', 'default_scope.x=1')
     assert sentence.startswith('--cfg-options default_scope.x=1 does not fit config')
 

@@ -193,6 +193,12 @@ def test_predictions_are_read_as_data_of_known_types(tmp_path):
             read_predictions(path)
 
 
+def test_a_checkpoint_in_the_place_of_predictions(tmp_path):
+    torch.save(dict(state_dict={}), tmp_path / 'epoch_1.pth')
+    with pytest.raises(UserError, match=r'not a file of predictions \(it is a checkpoint, or another zip file\)'):
+        read_predictions(tmp_path / 'epoch_1.pth')
+
+
 def test_bad_sources(run, tmp_path):
     outcome = run(TOOL, './nothing', cwd=tmp_path)
     assert outcome.status == 1 and outcome.sentence.startswith("'nothing' does not exist")

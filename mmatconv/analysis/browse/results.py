@@ -2,6 +2,8 @@
 
 import io
 import math
+import pickle
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +83,8 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
             return super().find_class(module, name)
 
     try:
+        if zipfile.is_zipfile(path):
+            raise pickle.UnpicklingError('it is a checkpoint, or another zip file')
         with path.open('rb') as file:
             content = Unpickler(file).load()
     except Exception as error:  # damaged bytes raise all kinds

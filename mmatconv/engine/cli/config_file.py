@@ -3,16 +3,20 @@
 import argparse
 import ast
 import difflib
+import inspect
 import os
 import traceback
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
 
 from mmatconv.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[3]
+# Names of a config that --tta reads, and no parameters of the runner.
+TEST_TIME_AUGMENTATION = ('tta_model', 'tta_pipeline')
 
 
 class OptionsAction(DictAction):
@@ -56,12 +60,28 @@ def load_config(name: str, options: dict[str, Any] | None = None) -> Config:
         reason = ' '.join(str(error).split())
         raise UserError(f"config '{path}'{where} cannot be read: {type(error).__name__}: {reason}") from error
     if options:
+        _check_names(config, options, path)
         try:
             config.merge_from_dict(options)
         except (KeyError, TypeError, IndexError, ValueError, AssertionError, AttributeError) as error:
             given = ' '.join(f'{key}={value}' for key, value in options.items())
             raise UserError(f"--cfg-options {given} does not fit config '{path}': {error}") from error
     return config
+
+
+def _check_names(config: Config, options: dict[str, Any], path: Path) -> None:
+    """MMEngine adds what is not there, so that a slip in a name would change nothing and be told to nobody.
+
+    Raises:
+        UserError: a name at the top that neither config nor runner knows is similar to one that they know.
+    """
+    known = {*config, *inspect.signature(Runner.__init__).parameters, *TEST_TIME_AUGMENTATION}
+    for key in options:
+        first, *rest = key.split('.')
+        similar = difflib.get_close_matches(first, known, n=1, cutoff=0.8)
+        if first not in known and similar:
+            meant = '.'.join([*similar, *rest])
+            raise UserError(f"--cfg-options {key}: config '{path}' has no '{first}'; did you mean '{meant}'?")
 
 
 def find_config(name: str) -> Path:

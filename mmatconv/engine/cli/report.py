@@ -75,6 +75,8 @@ def _catch_signals() -> None:
             return
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, signal.SIG_IGN)
+        # torch's handler raises an error for data workers that have got the signal too, and ended.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise Interrupted(signum)
 
     for name in (signal.SIGINT, signal.SIGTERM):
