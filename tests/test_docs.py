@@ -32,6 +32,10 @@ def commands(text):
             yield [word for word in shlex.split(line, comments=True) if not re.match(r'[A-Z_]+=', word)]
 
 
+# What tools that call these functions of engine/cli/parser.py take.
+ADDED = {'add_out(': '--out', 'add_trust(': '--trust-checkpoint'}
+
+
 def options_of(tool):
     """The option names in the source of a tool."""
     script = tool.with_name(tool.stem.removeprefix('dist_').removeprefix('slurm_') + '.py')
@@ -40,7 +44,8 @@ def options_of(tool):
         sources += (ROOT / 'mmatconv' / 'engine' / 'cli').glob('*.py')
     for module in re.findall(r'^from (mmatconv[\w.]*\.options) import', sources[0].read_text(encoding='utf-8'), re.M):
         sources.append(ROOT.joinpath(*module.split('.')).with_suffix('.py'))
-    return {option for path in sources for option in re.findall(r"'(--[a-z-]+)'", path.read_text(encoding='utf-8'))}
+    text = '\n'.join(path.read_text(encoding='utf-8') for path in sources)
+    return {*re.findall(r"'(--[a-z-]+)'", text), *(option for call, option in ADDED.items() if call in text)}
 
 
 def test_readme_is_a_front_page():
