@@ -26,6 +26,7 @@ MIM_FILES = [
     '.mim/model-index.yml',
     '.mim/configs/**/*.py',
     '.mim/configs/**/metafile.yml',
+    '.mim/weights/*',
     '.mim/tools/**/*.py',
     '.mim/tools/**/*.sh',
 ]

@@ -11,7 +11,7 @@ from mmengine.config import Config, utils
 
 import mmatconv  # noqa: F401  'mmseg::' is found once it is imported
 
-_load_once = functools.cache(utils.load)
+load_once = functools.cache(utils.load)
 
 
 def read_config(path: str) -> Config:
@@ -21,5 +21,5 @@ def read_config(path: str) -> Config:
 
 @functools.cache
 def _read(path: str) -> Config:
-    with mock.patch.object(utils, 'load', _load_once):
+    with mock.patch.object(utils, 'load', load_once):
         return Config.fromfile(path)

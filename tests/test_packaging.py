@@ -78,7 +78,7 @@ def test_metadata_names_torch_alone_and_every_module_is_there(checkout, built):
 
 def served_files(folder):
     """What MMEngine and mim look for beside the package: name below .mim -> content."""
-    kinds = {'configs': ('.py', '.yml'), 'tools': ('.py', '.sh')}
+    kinds = {'configs': ('.py', '.yml'), 'tools': ('.py', '.sh'), 'weights': ('.md', '.log', '.safetensors')}
     files = [path for top, suffixes in kinds.items() for path in (folder / top).rglob('*') if path.suffix in suffixes]
     return {str(path.relative_to(folder)): path.read_bytes() for path in [*files, folder / 'model-index.yml']}
 

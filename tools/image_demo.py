@@ -2,6 +2,7 @@
 
 Example:
     python tools/image_demo.py street.jpg configs/mask_rcnn/mask-rcnn_attnet-t2_fpn_1x_coco.py epoch_12.pth --out seen
+    python tools/image_demo.py street.jpg NAME    # one of those in weights/
 """
 
 import sys
@@ -22,8 +23,13 @@ from mmatconv.errors import UserError
 def main(progress: report.Progress) -> None:
     parser = Parser('image_demo.py', description=__doc__.splitlines()[0])
     parser.add_argument('images', type=Path, help='an image, a folder of images, or a video')
-    parser.add_argument('config', help="path of the config, from here or from the project folder, or 'mmatconv::NAME'")
-    parser.add_argument('checkpoint', help='path or URL of the checkpoint')
+    parser.add_argument(
+        'config',
+        help="config: its path from here or from the project folder, 'mmatconv::PATH', or a name in configs/README.md",
+    )
+    parser.add_argument(
+        'checkpoint', nargs='?', help='path or URL of the checkpoint; default: the weights published with the config'
+    )
     add_out(parser, 'demo_results')
     parser.add_argument(
         '--threshold',
@@ -47,14 +53,16 @@ def main(progress: report.Progress) -> None:
     from mmatconv.analysis.build_model import quiet
     from mmatconv.analysis.demo.inputs import Images
     from mmatconv.analysis.demo.run import write_predictions
+    from mmatconv.engine.cli.published import weights_of
     from mmatconv.engine.console.bar import with_bar
 
     images = Images(args.images)
     config = load_config(args.config, args.cfg_options)
     progress.config = config
+    checkpoint = args.checkpoint or weights_of(config)
     bar = partial(with_bar, title='predicting', total=len(images))
     with quiet(), fresh_folder(args.out) as folder:
-        write_predictions(images, config, args.checkpoint, folder, args.threshold, args.batch_size, bar)
+        write_predictions(images, config, checkpoint, folder, args.threshold, args.batch_size, bar)
     print(f"'{args.out}' is written: predictions.json and {'a video' if images.is_video else 'pictures'}")
 
 

@@ -13,8 +13,11 @@ HEADER = """# Configs
 
 Every config of this package, from the `metafile.yml` files by `python tools/analysis_tools/model_zoo.py`. *Paper* is
 what the authors print (arXiv 2510.20092) in the table named; *ours* is what this project measured. Train with
-`tools/dist_train.sh configs/FOLDER/NAME.py GPUS`, evaluate with `tools/dist_test.sh`.
+`tools/dist_train.sh configs/FOLDER/NAME.py GPUS`, evaluate with `tools/dist_test.sh`. Where there is a *card*, weights
+come with the package, and `python tools/image_demo.py IMAGES NAME` uses them.
 """
+# Where the cards of published models are, in the project.
+CARDS = 'weights'
 COLUMNS = ('config', 'parameters', 'table', 'paper', 'ours')
 # Between these marks in README.md and docs/*.md stands what the metafile of the quickstart says.
 QUICKSTART = 'configs/quickstart/metafile.yml'
@@ -86,12 +89,15 @@ def _row(model: dict[str, Any], base: Path) -> tuple[str, ...]:
     paper = model.get('Paper Results', [])
     tables = sorted({str(result['Table']) for result in paper})
     parameters = model['Metadata'].get('Parameters')
+    ours = _metrics(model.get('Results', [])) or model.get('Status', '')
+    if 'Weights' in model:
+        ours += f' ([card](../{CARDS}/{model["Name"]}.md))'
     return (
         f'[{model["Name"]}]({Path(model["Config"]).relative_to(base)})',
         f'{parameters / 1e6:.1f} M' if parameters else '',
         ', '.join(tables),
         _metrics(paper),
-        _metrics(model.get('Results', [])) or model.get('Status', ''),
+        ours,
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import torch
 
 from mmatconv.checkpoint.download import download, is_address
+from mmatconv.checkpoint.published import SCHEME, find_published
 from mmatconv.checkpoint.weights_only import load_weights_only
 from mmatconv.errors import UserError
 
@@ -32,8 +33,9 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[
     """Read a checkpoint file without executing anything it carries.
 
     Args:
-        path: A ``.pth``, ``.pt`` or ``.safetensors`` file, or an http(s) address of one, which is downloaded once to
-            torch.hub's folder, by one process for all of this machine.
+        path: A ``.pth``, ``.pt`` or ``.safetensors`` file, an http(s) address of one, which is downloaded once to
+            torch.hub's folder, by one process for all of this machine, or the ``mmatconv://`` address of weights that
+            come with this package.
         map_location: Where its tensors go, as for ``torch.load``. Default: 'cpu'.
 
     Returns:
@@ -43,6 +45,8 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[
         UserError: The file is missing, cannot be read, is truncated or damaged, holds objects that only
             unrestricted unpickling would restore, or holds no dictionary.
     """
+    if str(path).startswith(SCHEME):
+        path = find_published(str(path))
     path = download(str(path)) if is_address(path) else Path(path).expanduser()
     if not path.exists():
         raise UserError(f"checkpoint '{path}' does not exist; check the path.")

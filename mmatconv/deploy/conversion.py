@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,8 @@ def save(conversion: Conversion, target: str | os.PathLike) -> Path:
     return target
 
 
-def save_published(conversion: Conversion, prefix: str | os.PathLike) -> list[Path]:
-    """Write ``PREFIX-xxxxxxxx.pth`` and ``PREFIX-xxxxxxxx.safetensors``, x the sha256 of each file.
+def save_published(conversion: Conversion, prefix: str | os.PathLike, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
+    """Write ``PREFIX-xxxxxxxx.pth`` and ``PREFIX-xxxxxxxx.safetensors``, or one of them, x the sha256 of each file.
 
     Raises:
         UserError: One of the files exists.
@@ -97,7 +97,7 @@ def save_published(conversion: Conversion, prefix: str | os.PathLike) -> list[Pa
     partials: list[Path] = []
     targets: list[Path] = []
     try:
-        for suffix in SUFFIXES:
+        for suffix in suffixes:
             partials.append(_write(conversion, prefix, suffix))
             digest = hashlib.sha256(partials[-1].read_bytes()).hexdigest()
             targets.append(prefix.with_name(f'{prefix.name}-{digest[:8]}{suffix}'))

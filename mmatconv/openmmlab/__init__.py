@@ -10,6 +10,10 @@ When mmatconv and MMEngine are both imported:
         ``_base_ = 'mmatconv::...'`` is found and keeps the scope of the config that inherits; ``'mmseg::...'`` is
         found with the onedl packages.
 
+When MMEngine's hub builds a model of ours:
+    checkpoint_loader.py, ``register_published_weights``: a scheme of MMEngine's ``CheckpointLoader`` for ``mmatconv://``
+        addresses, those of the weights in this package.
+
 When a backbone is made:
     roi_align.py, ``guard_roi_align``: ``RoIAlignFunction.forward`` of mmcv, which misreads channels_last maps silently.
     padding_guard.py, ``guard_detectors``: torch's hooks of module registration, and forward hooks of neck and heads,

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mmatconv.checkpoint.loading import log_line, state_dict_of
 from mmatconv.checkpoint.names import is_released, is_released_sit, to_classifier
+from mmatconv.checkpoint.published import SCHEME
 from mmatconv.checkpoint.reader import read_checkpoint
 from mmatconv.openmmlab.log import log_change
 from mmatconv.openmmlab.torch_load import guard_torch_load
@@ -24,6 +25,18 @@ def use_safe_loader() -> None:
     if CheckpointLoader._schemes.get('') is not load_from_mmatconv:
         CheckpointLoader.register_scheme(prefixes='', loader=load_from_mmatconv, force=True)
         log_change("CheckpointLoader's scheme ''", 'files are read as data, released names as a classifier')
+
+
+def register_published_weights() -> None:
+    """Make MMEngine find ``mmatconv://`` addresses, which ``mmengine.hub.get_model`` takes from our metafiles.
+
+    Calling it again changes nothing.
+    """
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    if SCHEME not in CheckpointLoader._schemes:
+        CheckpointLoader.register_scheme(prefixes=SCHEME, loader=load_from_mmatconv)
+        log_change(f"CheckpointLoader's scheme '{SCHEME}'", 'addresses of the weights in this package')
 
 
 def load_from_mmatconv(filename: str, map_location: Any = None) -> dict[str, Any]:

@@ -124,6 +124,7 @@ def test_what_is_refused(demo, weights, folder, tmp_path):
         ([folder / 'notes.txt', 'det.py', 'x.pth'], 'is not an image or a video'),
         ([folder, 'no.py', 'x.pth'], "no.py' does not exist"),
         ([folder, 'mmatconv::no.py', 'x.pth'], "config 'mmatconv::no.py' is not found"),
+        ([folder, 'det.py'], "det.py'; name a checkpoint after it"),
         ([folder, 'cls.py', 'x.pth'], "checkpoint 'x.pth' does not exist"),
         ([folder, 'cls.py', checkpoint, '--threshold', '2'], '--threshold 2.0 is not a score'),
         ([folder, 'cls.py', checkpoint, '--out', tmp_path], 'is not empty and is not overwritten'),

@@ -17,6 +17,8 @@ from mmatconv.errors import UserError
 PROJECT = Path(__file__).resolve().parents[3]
 # Names of a config that --tta reads, and no parameters of the runner.
 TEST_TIME_AUGMENTATION = ('tta_model', 'tta_pipeline')
+# Of the checkout or the installed package.
+CONFIGS = Path(__file__).resolve().parents[2] / '.mim' / 'configs'
 
 
 class OptionsAction(DictAction):
@@ -42,7 +44,7 @@ class OptionsAction(DictAction):
 
 
 def load_config(name: str, options: dict[str, Any] | None = None) -> Config:
-    """Reads the config `name`: a path from the current folder or from the project's, or ``PACKAGE::PATH``.
+    """Reads the config `name`: a path from the current folder or from the project's, ``PACKAGE::PATH``, or a bare name.
 
     Raises:
         UserError: there is no such file, it cannot be parsed or run, or `options` do not fit it.
@@ -87,6 +89,9 @@ def _check_names(config: Config, options: dict[str, Any], path: Path) -> None:
 def find_config(name: str) -> Path:
     """The file a config's name stands for.
 
+    Args:
+        name: As for :func:`load_config`; a bare name is that of one of this package's configs.
+
     Raises:
         UserError: there is none; the sentence names the most similar file beside it.
     """
@@ -101,6 +106,12 @@ def find_config(name: str) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
+    if name == path.name and path.suffix != '.py':
+        ours = {file.stem: file for file in CONFIGS.rglob('*.py') if '_base_' not in file.parts}
+        if name in ours:
+            return ours[name]
+        if similar := difflib.get_close_matches(name, ours, n=1):
+            raise UserError(f"there is no config of the name '{name}'; did you mean '{similar[0]}'?")
     if path.is_dir():
         raise UserError(f"config '{name}' is a folder; name a config file in it")
     beside = [file for candidate in candidates for file in candidate.parent.glob('*.py')]

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -32,14 +33,27 @@ def convert(doc: str, argv: list[str] | None = None) -> int:
     return report.run(main)
 
 
-def publish(doc: str, argv: list[str] | None = None) -> int:
-    """tools/model_converters/publish_model.py; returns the exit status."""
+def publish(
+    doc: str, publish_run: Callable[[Path, str], tuple[Conversion, list[Path]]], argv: list[str] | None = None
+) -> int:
+    """tools/model_converters/publish_model.py; returns the exit status.
+
+    Args:
+        doc: Of the tool.
+        publish_run: Called with the folder of a run and a config where the source is a folder.
+        argv: Arguments. Default: None, those of the process.
+    """
 
     def main(progress: report.Progress) -> None:
         parser = _parser('publish_model.py', doc)
-        parser.add_argument('target', metavar='DST_PREFIX', help='what the names of the files begin with')
+        parser.add_argument(
+            'target', metavar='DST', help='what the names of the files begin with; of a run, a config in this project'
+        )
         args = parse(parser, argv)
         print_once(f'reading {args.source}')
+        if Path(args.source).expanduser().is_dir():
+            print_changes(*publish_run(Path(args.source).expanduser(), args.target))
+            return
         result = publishable(args.source)
         print_changes(result, save_published(result, args.target))
 
