@@ -25,7 +25,7 @@ ONNX = ['onnx', 'onnxruntime', 'onnxscript']
 MIM_FILES = [
     '.mim/model-index.yml',
     '.mim/configs/**/*.py',
-    '.mim/configs/**/metafile.yml',
+    '.mim/configs/**/*.yml',
     '.mim/weights/*',
     '.mim/tools/**/*.py',
     '.mim/tools/**/*.sh',

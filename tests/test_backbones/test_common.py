@@ -103,6 +103,20 @@ def test_every_parameter_gets_a_gradient_in_classification(make):
     assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
 
 
+@pytest.mark.parametrize('init', ['released', 'live'])
+@pytest.mark.parametrize('backbone', [ATConvPVT, ATConvSwin, AttNet])
+def test_padding_of_a_batch_does_not_make_gradients_overflow(backbone, init):
+    """With stem biases of 0, zeros stay zeros, and every LayerNorm there multiplies the gradient by 1 / sqrt(eps)."""
+    torch.manual_seed(0)
+    ratios = dict(exp_rates=2) if backbone is AttNet else dict(mlp_ratios=2)
+    model = backbone(dict(depths=[2, 2, 2, 2], dims=[8, 12, 20, 24], drop_path_rate=0.0, **ratios), init=init).train()
+    images = torch.randn(2, 3, 96, 96)
+    images[0, :, 40:], images[0, :, :, 33:] = 0, 0
+    sum(output.square().mean() for output in model(images)).backward()
+    # About 5; 1e10 and more, or not finite, with biases of 0.
+    assert max(float(parameter.grad.abs().max()) for parameter in model.parameters()) < 1e3
+
+
 @pytest.mark.parametrize('frozen_stages', [-1, 0, 1, 2, 4])
 def test_freezing_holds_from_the_start_and_in_training(make, frozen_stages):
     model = make(frozen_stages=frozen_stages)
