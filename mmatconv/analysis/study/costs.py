@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmatconv.analysis.benchmark.timing import interleave, stopwatch
@@ -65,8 +66,11 @@ def measure_costs(
 def _calls(configs: Mapping[str, Config], device: str) -> tuple[dict[str, Callable], dict[str, Callable]]:
     """A training step and a prediction of every competitor."""
     first = next(iter(configs.values()))
-    batch = next(iter(Runner.build_dataloader(first.train_dataloader, seed=0)))
-    image = next(iter(Runner.build_dataloader(first.test_dataloader, seed=0)))
+    with DefaultScope.overwrite_default_scope(first.get('default_scope')):
+        batch, image = (
+            next(iter(Runner.build_dataloader(loader, seed=0)))
+            for loader in (first.train_dataloader, first.test_dataloader)
+        )
     steps, images = {}, {}
     for name, config in configs.items():
         # A model of its own for each: one that is trained now and then is in neither mode when it is timed.
