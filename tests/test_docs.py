@@ -60,6 +60,19 @@ def test_readmes_programs_in_plain_pytorch_run():
     assert len(blocks) == 3 and result.stdout.strip() == printed
 
 
+def test_readmes_speeds_are_those_of_the_benchmark():
+    """Speed and memory of each row stand together in a table of docs/benchmark.md, those of several sizes rounded."""
+    rows = re.findall(r'^\| .+ \| ([\d./ to]+) \| ([\d. to]+) \|$', TEXTS['README.md'], re.MULTILINE)
+    measured = re.findall(r'\| (\d\.\d\d) \| (\d\.\d\d) \|$', TEXTS['docs/benchmark.md'], re.MULTILINE)
+    assert len(rows) == 5
+    for speed, memory in rows:
+        speeds, memories = (re.findall(r'[\d.]+', cell) for cell in (speed, memory))
+        if len(speeds) == 1:
+            assert (speed, memory) in measured
+        assert {f'{float(value):.{len(speeds[0].partition(".")[2])}f}' for value, _ in measured} >= set(speeds)
+        assert {value for _, value in measured} >= set(memories)
+
+
 @pytest.mark.parametrize('page', TEXTS)
 def test_links_lead_somewhere(page):
     for target in re.findall(r'\]\(([^)\s]+)\)', TEXTS[page]):
