@@ -1,7 +1,6 @@
 """How much padding changes generated kernels and detections, with and without ``mask_padding``."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 
 from mmatconv.analysis.build_model import build_model, load_trained_weights, quiet
 from mmatconv.analysis.demo.inputs import IMAGES
+from mmatconv.analysis.mechanisms.generated_kernels import changed_kernels
 from mmatconv.errors import UserError
-from mmatconv.layers import ATConv
 
 # A detection counts as found again with the same class, this overlap, and a score that differs by no more than this.
 OVERLAP, SCORE = 0.9, 0.05
@@ -106,30 +105,16 @@ def study(model: nn.Module, config: Config, files: Sequence[Path], pad: float, t
 def _run(model: nn.Module, batch: list[dict]) -> tuple[object, list[Tensor]]:
     """Detections in the first image, and the kernels of all ATConv layers."""
     samples = [entry['data_samples'].clone() for entry in batch]
-    with torch.no_grad(), _kernels_of(model) as kernels:
+    kernels: list[Tensor] = []
+
+    def keep(_: str, generated: Tensor) -> Tensor:
+        kernels.append(generated)
+        return generated
+
+    with torch.no_grad(), changed_kernels(model, keep):
         data = model.data_preprocessor(dict(inputs=[entry['inputs'] for entry in batch], data_samples=samples), False)
         found = model(**data, mode='predict')[0].pred_instances
     return found, kernels
-
-
-@contextmanager
-def _kernels_of(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Collects what every ATConv generates."""
-    kernels: list[Tensor] = []
-    layers = [module for module in model.modules() if isinstance(module, ATConv)]
-    for layer in layers:
-        generate = layer.kernels_from
-
-        def keep(*args, generate=generate):
-            kernels.append(generate(*args))
-            return kernels[-1]
-
-        layer.kernels_from = keep
-    try:
-        yield kernels
-    finally:
-        for layer in layers:
-            del layer.kernels_from
 
 
 def _compare(alone: object, together: object, threshold: float) -> tuple[int, int, float]:

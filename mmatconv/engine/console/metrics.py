@@ -23,9 +23,9 @@ def percent(name: str, value: float) -> float:
     return 100 * value if name.startswith('coco/') else value
 
 
-def number(name: str, value: float) -> str:
-    """One decimal, as papers print it; '-' for pycocotools' -1, where the data hold nothing of that size."""
-    return '-' if name.startswith('coco/') and value < 0 else f'{percent(name, value):.1f}'
+def number(name: str, value: float, decimals: int = 1) -> str:
+    """In percent, by default as papers print it; '-' for pycocotools' -1, where the data hold nothing of that size."""
+    return '-' if name.startswith('coco/') and value < 0 else f'{percent(name, value):.{decimals}f}'
 
 
 def headline(metrics: Mapping[str, Any]) -> str:

@@ -1,0 +1,146 @@
+"""What adaptive kernels contribute: a trained model with its own kernels, and with their mean over the images."""
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from mmatconv.analysis.mechanisms.generated_kernels import atconv_layers, changed_kernels
+from mmatconv.engine.checks import preflight
+from mmatconv.engine.cli.options import set_loader_defaults
+from mmatconv.engine.cli.startup import build_runner, join_processes
+from mmatconv.engine.console.console import Console
+from mmatconv.engine.hooks.check_checkpoint import CheckpointGuardHook
+from mmatconv.engine.launch.dist_info import read_dist_info
+from mmatconv.engine.runner.runner import TestRunner
+from mmatconv.errors import UserError
+
+Scores = Mapping[str, Any]
+
+
+class KernelStatistics:
+    """Mean and spread of a layer's kernels, from running sums in float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total: Tensor | float = 0.0
+        self.squares = 0.0
+
+    def add(self, kernels: Tensor) -> None:
+        """Count the kernels (B, C, K, K) of B images."""
+        kernels = kernels.detach().double()
+        self.count += len(kernels)
+        self.total = self.total + kernels.sum(0)
+        self.squares += float(kernels.square().sum())
+
+    @property
+    def mean(self) -> Tensor:
+        """(C, K, K)."""
+        return self.total / self.count
+
+    def spread(self) -> tuple[float, float, float]:
+        """The norm of a kernel, and how far kernels lie from their mean over the images, and those means from theirs
+        over the channels, as shares of the norm. All are root mean squares: the shares' squares sum to at most 1.
+        """
+        mean = self.mean
+        square = self.squares / self.count / len(mean)
+        of_means = float(mean.square().sum()) / len(mean)
+        between = float((mean - mean.mean(0)).square().sum()) / len(mean)
+        if square == 0:
+            return 0.0, 0.0, 0.0
+        # Rounding of the sums is no spread: equal kernels may come out 1e-16 apart, either way.
+        within = 0.0 if square - of_means < 1e-12 * square else square - of_means
+        return square**0.5, (within / square) ** 0.5, (between / square) ** 0.5
+
+
+@dataclass
+class LayerKernels:
+    """An ATConv's row: its name, :meth:`KernelStatistics.spread`, and the mean of ``|difference_control|``."""
+
+    name: str
+    norm: float
+    over_images: float
+    over_channels: float
+    control: float
+
+
+def compare_kernels(model: nn.Module, evaluate: Callable[[str], Scores]) -> tuple[Scores, Scores, list[LayerKernels]]:
+    """Evaluate a model with its own kernels, then with each layer's mean over all images that it saw.
+
+    Args:
+        model: With at least one ATConv.
+        evaluate: Of 'own kernels' or 'mean kernels'; runs the model over the images and returns its scores.
+
+    Returns:
+        Both scores, and a row for each ATConv.
+
+    Raises:
+        UserError: The model has no ATConv.
+    """
+    layers = atconv_layers(model)
+    if not layers:
+        raise UserError(f'{type(model).__name__} has no ATConv, so no kernels to hold still; use another config.')
+    seen: dict[str, KernelStatistics] = defaultdict(KernelStatistics)
+
+    def count(name: str, kernels: Tensor) -> Tensor:
+        seen[name].add(kernels)
+        return kernels
+
+    def hold(name: str, kernels: Tensor) -> Tensor:
+        return torch.empty_like(kernels).copy_(seen[name].mean)
+
+    with changed_kernels(model, count):
+        own = evaluate('own kernels')
+    with changed_kernels(model, hold):
+        held = evaluate('mean kernels')
+    controls = {name: float(layers[name].difference_control.detach().abs().mean()) for name in seen}
+    return own, held, [LayerKernels(name, *each.spread(), controls[name]) for name, each in seen.items()]
+
+
+def compare_checkpoint(
+    config: Config, checkpoint: str, split: str, console: Console
+) -> tuple[Scores, Scores, list[LayerKernels]]:
+    """:func:`compare_kernels` of a trained model on the split 'val' or 'test' of its config; leaves no files.
+
+    Raises:
+        UserError: As tools/test.py does, or the config has no such split, or the model no ATConv.
+    """
+    if split == 'val':
+        for part in ('dataloader', 'evaluator'):
+            if config.get(f'val_{part}') is None:
+                raise UserError(f"config '{config.filename}' has no val_{part}; add one, or give --split test.")
+            config[f'test_{part}'] = config[f'val_{part}']
+    config.load_from, config.resume, config.launcher = checkpoint, False, 'none'
+    set_loader_defaults(config)
+    with tempfile.TemporaryDirectory(prefix='mmatconv-') as folder:
+        config.work_dir = folder
+        preflight.check_testing(config)
+        join_processes(config, read_dist_info(config.launcher))
+        runner = build_runner(config, TestRunner)
+        runner.register_hook(CheckpointGuardHook(checkpoint, exact=True))
+        progress = _Progress(console)
+        runner.register_hook(progress)
+
+        def evaluate(what: str) -> Scores:
+            progress.what = what
+            return runner.test()
+
+        return compare_kernels(runner.model, evaluate)
+
+
+class _Progress(Hook):
+    what = ''
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if self.console.wants_progress():
+            self.console.progress(f'{self.what}: {batch_idx + 1}/{len(runner.test_dataloader)}', due=batch_idx > 0)

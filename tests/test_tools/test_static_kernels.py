@@ -1,0 +1,68 @@
+"""tools/analysis_tools/static_kernels.py on models of random weights."""
+
+import re
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmatconv.analysis.build_model import build_model
+from mmatconv.analysis.mechanisms.generated_kernels import atconv_layers
+
+from .conftest import CONFIGS
+
+TOOL = 'analysis_tools/static_kernels.py'
+
+
+@pytest.fixture
+def weights(shapes, monkeypatch, tmp_path):
+    """Writes the random weights of a config, those of every ``kernel_proj`` times a factor."""
+    monkeypatch.setenv('SHAPES', str(shapes))
+
+    def write(config, factor):
+        torch.manual_seed(0)
+        model = build_model(Config.fromfile(str(CONFIGS / config)), 'cpu')
+        for layer in atconv_layers(model).values():
+            layer.kernel_proj.weight.data.mul_(factor)
+            layer.kernel_gen.bias.data.normal_()
+        path = tmp_path / 'random.pth'
+        torch.save(model.state_dict(), path)
+        return path
+
+    return write
+
+
+def scores(outcome, name):
+    """With own and with mean kernels."""
+    return [float(cell) for cell in re.search(rf'│ {name} +│ ([\d.]+) +│ ([\d.]+) +│', outcome.output).groups()]
+
+
+@pytest.mark.parametrize('factor', [0, 100])
+def test_mean_kernels_change_scores_where_kernels_vary(run, weights, tmp_path, factor):
+    outcome = run(TOOL, 'seg.py', weights('seg.py', factor), cwd=tmp_path)
+    assert outcome.status == 0, outcome.errors
+    own, mean = scores(outcome, 'mIoU')
+    over_images = re.findall(r'token_mixer │ [\d.e+]+ +│ ([\d.]+)%', outcome.output)
+    assert len(over_images) == 4
+    if factor:
+        assert own != mean and max(map(float, over_images)) > 1
+    else:
+        assert own == mean > 0 and set(over_images) == {'0.0'}
+    # Its log would be taken for that of a test.
+    assert [path.name for path in tmp_path.iterdir()] == ['random.pth']
+
+
+def test_a_classifier_on_its_test_split(run, weights, tmp_path):
+    outcome = run(TOOL, 'cls.py', weights('cls.py', 1), '--split', 'test', cwd=tmp_path)
+    assert outcome.status == 0, outcome.errors
+    assert len(scores(outcome, 'top-1')) == 2 and 'test split' in outcome.output
+
+
+def test_refusals(run, weights, tmp_path):
+    outcome = run(TOOL, 'cls.py', 'none.pth', cwd=tmp_path)
+    assert outcome.status == 1 and "'none.pth'" in outcome.sentence
+    static = 'model.backbone.token_mixer.type=DepthwiseConv'
+    outcome = run(TOOL, 'cls.py', weights('cls.py', 1), '--cfg-options', static, cwd=tmp_path)
+    assert outcome.status == 1 and outcome.sentence.startswith('ImageClassifier has no ATConv')
+    outcome = run(TOOL, 'cls.py', weights('cls.py', 1), '--cfg-options', 'val_dataloader=None', cwd=tmp_path)
+    assert outcome.status == 1 and 'has no val_dataloader' in outcome.sentence
