@@ -69,7 +69,7 @@ def study_run(project, tmp_path):
         folder.mkdir(parents=True)
         (folder / 'result.json').write_text(json.dumps(scores))
     folder = tmp_path / 'runs' / 'small_lr0.002_seed1'
-    config.work_dir = '/somewhere'
+    config.work_dir, config.launcher = '/somewhere', 'none'
     config.dump(folder / 'config.py')
     torch.manual_seed(0)
     state = build_model(config, 'cpu').state_dict()

@@ -27,6 +27,8 @@ from mmatconv.errors import UserError
 
 # Of a run of tools/analysis_tools/study.py, in its folder.
 RESULT, CONFIG, CHECKPOINT = 'result.json', 'config.py', 'last_checkpoint'
+# What tools/train.py adds to the config it keeps.
+ADDED = ('launcher', 'work_dir')
 _SEED = re.compile(r'_seed(\d+)$')
 
 
@@ -107,7 +109,7 @@ def check_config(config: Config, trained: Path) -> None:
         raise UserError(f"'{trained}' does not exist; name the folder of a run of a study.")
     ours, theirs = (dict(_leaves(each.to_dict())) for each in (config, Config.fromfile(str(trained))))
     for key in sorted(ours.keys() | theirs.keys()):
-        if key != 'work_dir' and ours.get(key) != theirs.get(key):
+        if key not in ADDED and ours.get(key) != theirs.get(key):
             raise UserError(
                 f"the run was made with another config than '{config.filename}': {key} is {theirs.get(key)!r} in "
                 f"'{trained}' and {ours.get(key)!r} in it."
