@@ -13,6 +13,7 @@ from mmengine.config import Config, utils
 
 from mmatconv.analysis.build_model import build_model
 from mmatconv.analysis.publish import run as publish
+from mmatconv.analysis.study.protocol import fingerprint
 from mmatconv.checkpoint.reader import read_checkpoint
 from mmatconv.engine.cli import report
 from mmatconv.engine.cli.convert import publish as tool
@@ -43,7 +44,7 @@ Models:
     Metadata: {Parameters: 1}
     Status: not trained yet
 """
-SCORES = dict(test={'mIoU': 45.16, 'aAcc': 80.0}, validation={'mIoU': 50.0, 'aAcc': 81.0})
+SCORES = dict(test={'mIoU': 45.16, 'aAcc': 80.0}, validation={'mIoU': 50.0, 'aAcc': 81.0}, failed='')
 
 
 @pytest.fixture
@@ -67,10 +68,8 @@ def study_run(project, tmp_path):
     for seed, scores in enumerate((dict(test={'mIoU': 40.0}, validation={'mIoU': 44.0}), SCORES, dict(test={}))):
         folder = tmp_path / 'runs' / f'small_lr0.002_seed{seed}'
         folder.mkdir(parents=True)
-        (folder / 'result.json').write_text(json.dumps(scores))
+        (folder / 'result.json').write_text(json.dumps(dict(scores, fingerprint=fingerprint(config))))
     folder = tmp_path / 'runs' / 'small_lr0.002_seed1'
-    config.work_dir, config.launcher = '/somewhere', 'none'
-    config.dump(folder / 'config.py')
     torch.manual_seed(0)
     state = build_model(config, 'cpu').state_dict()
     torch.save(dict(state_dict=state, meta=dict(iter=3, cfg='at /somewhere')), folder / 'iter_3.pth')
@@ -124,13 +123,18 @@ def test_a_run_is_published_by_the_tool(project, study_run, capfd, monkeypatch):
     assert contents(project) == after
 
 
+def set_result(run, **changes):
+    file = run / 'result.json'
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
 def break_learning_rate(project, run):
     config = project / 'configs' / 'mini' / 'small_camvid.py'
     config.write_text(config.read_text() + 'optim_wrapper = dict(optimizer=dict(lr=0.5))\n')
 
 
 def break_test(project, run):
-    (run / 'result.json').write_text(json.dumps({**SCORES, 'test': {}}))
+    set_result(run, test={})
 
 
 def break_metafile(project, run):
@@ -144,18 +148,19 @@ def break_trained(project, run):
 
 
 def break_data(project, run):
-    for path in (project / 'configs' / 'mini' / 'small_camvid.py', run / 'config.py'):
-        path.write_text(path.read_text() + "test_dataloader['dataset'] = dict(data_root='data/mine')\n")
+    config = project / 'configs' / 'mini' / 'small_camvid.py'
+    config.write_text(config.read_text() + "test_dataloader['dataset'] = dict(data_root='data/mine')\n")
+    set_result(run, fingerprint=fingerprint(Config.fromfile(config)))
 
 
 REFUSALS = [
-    (break_learning_rate, r'optim_wrapper.optimizer.lr is 0.002 in .* and 0.5 in it'),
+    (break_learning_rate, r'was made with another config than .*small_camvid.py'),
     (break_test, r"result.json' has no scores on the test split"),
     (break_metafile, "does not list 'small_camvid'"),
     (break_trained, "must list 'small_camvid' with 'Status: not trained yet'"),
     (break_data, "tests on 'data/mine', of which a model card would know nothing"),
     (lambda _, run: (run / 'result.json').unlink(), r"result.json' cannot be read"),
-    (lambda _, run: (run / 'last_checkpoint').unlink(), r"last_checkpoint' does not exist"),
+    (lambda _, run: (run / 'last_checkpoint').unlink(), 'has left no weights here'),
     (lambda project, _: (project / 'model-index.yml').unlink(), 'does not lie in a checkout'),
 ]
 

@@ -22,6 +22,7 @@ class Published:
         weights: File name.
         size: Of that file in bytes.
         sha256: Of that file.
+        fingerprint: Of the config, see :func:`~mmatconv.analysis.study.protocol.fingerprint`.
         scores: By what was evaluated ('test', 'validation', 'sample'), then by logged name.
         seeds: Scores of all runs that differ from this one in the seed alone, itself too, by the seed, as in `scores`.
         test_command: Evaluates on the test split.
@@ -33,6 +34,7 @@ class Published:
     weights: str
     size: int
     sha256: str
+    fingerprint: str
     scores: Mapping[str, Mapping[str, float]]
     seeds: Mapping[int, Mapping[str, Mapping[str, float]]]
     test_command: str
@@ -46,7 +48,7 @@ def render(model: Published) -> str:
     loop, optimizer = config.train_cfg, config.optim_wrapper.optimizer
     length = f'{loop.max_iters} iterations' if 'max_iters' in loop else f'{loop.max_epochs} epochs'
     facts = {
-        'config': f'[{model.entry["Config"]}](../{model.entry["Config"]})',
+        'config': f'[{model.entry["Config"]}](../{model.entry["Config"]}), fingerprint `{model.fingerprint}`',
         'architecture': ', '.join(model.entry['Metadata']['Architecture']),
         'parameters': f'{model.entry["Metadata"]["Parameters"]:,}',
         'weights': f'[{model.weights}]({model.weights}), {model.size / 1e6:.1f} MB',

@@ -1,7 +1,6 @@
 """Publishes the model of a run of a study under the name of a config: tools/model_converters/publish_model.py."""
 
 import hashlib
-import json
 import re
 import subprocess
 import sys
@@ -11,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from mmengine.config import Config
 
 from mmatconv.analysis.model_zoo import CARDS, render_pages
 from mmatconv.analysis.publish.card import Published, render
 from mmatconv.analysis.publish.data_sets import DATA_SETS, folder_name, sample_options
 from mmatconv.analysis.publish.metafile import with_weights
 from mmatconv.analysis.run_report import read_evaluation
+from mmatconv.analysis.study.execute import checkpoint_of
+from mmatconv.analysis.study.protocol import fingerprint
+from mmatconv.analysis.study.results import RESULT, read_json
 from mmatconv.checkpoint.published import SCHEME
 from mmatconv.deploy.conversion import Conversion, save_published
 from mmatconv.deploy.publishing import publishable
@@ -25,10 +26,6 @@ from mmatconv.engine.cli.config_file import load_config
 from mmatconv.engine.cli.published import METAFILE
 from mmatconv.errors import UserError
 
-# Of a run of tools/analysis_tools/study.py, in its folder.
-RESULT, CONFIG, CHECKPOINT = 'result.json', 'config.py', 'last_checkpoint'
-# What tools/train.py adds to the config it keeps.
-ADDED = ('launcher', 'work_dir')
 _SEED = re.compile(r'_seed(\d+)$')
 
 
@@ -55,20 +52,27 @@ def publish_run(run: Path, target: str) -> tuple[Conversion, list[Path]]:
     if root is None:
         raise UserError(f"config '{target}' does not lie in a checkout of mmatconv; models are published in one.")
     name, folder = path.stem, root / CARDS
-    if existing := sorted(str(file) for file in folder.glob(f'{name}[-.]*')):
-        raise UserError(f"'{existing[0]}' exists already; delete the files of {name} to publish another run.")
-    result = _result(run)
-    if not result.get('test'):
+    for pattern in (f'{name}-????????.safetensors', f'{name}.log', f'{name}.md'):
+        for existing in folder.glob(pattern):
+            raise UserError(f"'{existing}' exists already; delete the files of {name} to publish another run.")
+    result = read_json(run / RESULT)
+    if not result['test']:
         raise UserError(f"'{run / RESULT}' has no scores on the test split; evaluate the run there first.")
+    if fingerprint(config) != result['fingerprint']:
+        raise UserError(f"the run '{run}' was made with another config than '{target}'; compare its config.py.")
+    checkpoint = checkpoint_of(run)
+    if checkpoint is None:
+        raise UserError(f"the run '{run}' has left no weights here; publish it where it was made.")
     data = DATA_SETS[folder_name(config)].name
-    check_config(config, run / CONFIG)
     place = path.relative_to(root).as_posix()
-    entry = _entry(path.with_name(METAFILE), name)
+    metafile = path.with_name(METAFILE)
+    entry = _entry(metafile, name)
 
-    conversion = publishable(_checkpoint(run))
+    conversion = publishable(checkpoint)
     with tempfile.TemporaryDirectory() as scratch:
         (weights,) = save_published(conversion, Path(scratch) / name, ['.safetensors'])
         test = f'python tools/test.py {place} {CARDS}/{weights.name}'
+        listed = with_weights(metafile.read_text('utf-8'), name, data, result['test'], f'{SCHEME}{weights.name}', test)
         sample = [f'{key}={value}' for key, value in sample_options(config).items()]
         sample_scores = _evaluate(root, [place, str(weights), '--cfg-options', *sample], Path(scratch) / 'sample')
         content = weights.read_bytes()
@@ -78,16 +82,13 @@ def publish_run(run: Path, target: str) -> tuple[Conversion, list[Path]]:
             entry=entry,
             weights=weights.name,
             size=len(content),
+            fingerprint=result['fingerprint'],
             sha256=hashlib.sha256(content).hexdigest(),
             scores=dict(test=result['test'], validation=result['validation'], sample=sample_scores),
             seeds=dict(_seeds(run)),
             test_command=test,
             sample_command=f'{test} \\\n    --cfg-options {" ".join(sample)}',
         )
-    )
-    metafile = path.with_name(METAFILE)
-    listed = with_weights(
-        metafile.read_text(encoding='utf-8'), name, data, result['test'], f'{SCHEME}{weights.name}', test
     )
     log = b''.join(file.read_bytes() for file in sorted(run.glob('*/vis_data/scalars.json')))
     files = {folder / weights.name: content, folder / f'{name}.log': log, folder / f'{name}.md': card.encode()}
@@ -99,55 +100,12 @@ def publish_run(run: Path, target: str) -> tuple[Conversion, list[Path]]:
     return conversion, list(files)
 
 
-def check_config(config: Config, trained: Path) -> None:
-    """Compare a config with that of a run.
-
-    Raises:
-        UserError: The run has none, or an entry differs; the sentence names the first one.
-    """
-    if not trained.is_file():
-        raise UserError(f"'{trained}' does not exist; name the folder of a run of a study.")
-    ours, theirs = (dict(_leaves(each.to_dict())) for each in (config, Config.fromfile(str(trained))))
-    for key in sorted(ours.keys() | theirs.keys()):
-        if key not in ADDED and ours.get(key) != theirs.get(key):
-            raise UserError(
-                f"the run was made with another config than '{config.filename}': {key} is {theirs.get(key)!r} in "
-                f"'{trained}' and {ours.get(key)!r} in it."
-            )
-
-
-def _leaves(value: Any, key: str = '') -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for name, part in value.items():
-            yield from _leaves(part, f'{key}.{name}' if key else str(name))
-    elif isinstance(value, list | tuple) and value:
-        for index, part in enumerate(value):
-            yield from _leaves(part, f'{key}.{index}')
-    else:
-        yield key, value
-
-
-def _result(run: Path) -> dict[str, Any]:
-    try:
-        return json.loads((run / RESULT).read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        raise UserError(f"'{run / RESULT}' cannot be read ({error}); name the folder of a run of a study.") from error
-
-
-def _checkpoint(run: Path) -> Path:
-    last = run / CHECKPOINT
-    if not last.is_file():
-        raise UserError(f"'{last}' does not exist; the run has left no weights here.")
-    # The path in the file is that on the machine of the training.
-    return run / Path(last.read_text(encoding='utf-8').strip()).name
-
-
 def _seeds(run: Path) -> Iterator[tuple[int, Mapping[str, Mapping[str, float]]]]:
     """The results of the runs that differ from one in the seed alone, itself too."""
     name = run.resolve().name
     for other in run.resolve().parent.glob(_SEED.sub('_seed*', name)):
         seed = _SEED.search(other.name)
-        if seed and (other / RESULT).is_file() and (result := _result(other)).get('test'):
+        if seed and (other / RESULT).is_file() and (result := read_json(other / RESULT))['test']:
             yield int(seed[1]), result
 
 
