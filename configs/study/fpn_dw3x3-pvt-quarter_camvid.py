@@ -1,7 +1,7 @@
 """SemanticFPN on CamVid at 192 x 144, depthwise 3x3 convolutions in PVT's frame at a quarter of its width.
 
-There is no ATConv in it. It is published because it scores highest of the seven token mixers that docs/study.md compares
-in this frame after the same short training.
+There is no ATConv in it. It is published because it scores highest of the seven token mixers that docs/study.md
+compares in this frame after the same short training.
 """
 
 _base_ = '_base_/fpn_pvt-quarter_camvid.py'

@@ -1,5 +1,6 @@
 """The project's own weights are what their cards say, are found by name, and reach the figures on their cards."""
 
+import ast
 import hashlib
 import json
 import re
@@ -63,6 +64,7 @@ def test_card_metafile_and_list_say_the_same(name):
     file = find_published(model['Weights'])
     assert file.samefile(WEIGHTS / file.name) and model['Measured By'] in text
     assert hashlib.sha256(file.read_bytes()).hexdigest() in text
+    assert ast.get_docstring(ast.parse((ROOT / model['Config']).read_text())) in text
     # What the run was made with is what the config says today.
     assert f'fingerprint `{fingerprint(read_config(ROOT / model["Config"]))}`' in text
     log = [json.loads(line) for line in (WEIGHTS / f'{name}.log').read_text().splitlines()]
