@@ -34,7 +34,7 @@ class PointwiseConv(nn.Conv2d):
         """(B, in_channels, H, W) -> (B, out_channels, H, W) in the memory format of ``x``."""
         if not x.is_contiguous(memory_format=torch.channels_last):
             return super().forward(x)
-        return pointwise(x, self.matrix, self.bias)
+        return linear(x.permute(0, 2, 3, 1), self.matrix, self.bias).permute(0, 3, 1, 2)
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
