@@ -37,7 +37,8 @@ class Lines:
         seconds = [found.seconds for found in self.results.by_name.values() if found.seconds]
         left = (count - done) * statistics.fmean(seconds) / self.jobs if seconds else 0
         scores = result.test if task.test else result.validation
-        outcome = result.failed or f'{"test" if task.test else "validation"} {headline(scores)}'
+        metric = self.study.metrics[0]
+        outcome = result.failed or f'{"test" if task.test else "validation"} {headline({metric: scores[metric]})}'
         run = task.run
         self.console.print(
             f'{done}/{count} runs, {_duration(left)} left: {run.competitor}, learning rate {run.learning_rate:g}, '

@@ -1,5 +1,6 @@
 """A study as tables in Markdown and as a figure."""
 
+import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -77,21 +78,24 @@ def _score(values: Sequence[float], seeds: int) -> str:
 
 
 def plot(study: Study, results: Results, content: Mapping[str, Any], path: Path) -> None:
-    """Draw the score on the test split against the time of an image, a panel for each group."""
+    """Draw the score on the test split against the time of an image, a panel for each group that has any."""
     from matplotlib.figure import Figure
 
     costs, metric = costs_in(content), study.metrics[0]
-    figure = Figure(figsize=(6.4 * len(study.groups), 4.6), layout='constrained')
-    for axes, group in zip(figure.subplots(1, len(study.groups), squeeze=False)[0], study.groups):
-        for name in group.members:
-            values = scores(results, name, metric)
-            if not values or name not in costs:
-                continue
-            time = 1e3 * costs[name].image
-            style = dict(color='C3' if name == group.reference else 'C0', marker='o', capsize=3, linewidth=1)
-            axes.errorbar(time, statistics.fmean(values), yerr=spread(values), **style)
+    points: dict[Group, list[tuple[str, float, list[float]]]] = {}
+    for group in study.groups:
+        tested = [(name, scores(results, name, metric)) for name in group.members if name in costs]
+        points[group] = [(name, 1e3 * costs[name].image, values) for name, values in tested if values]
+    shown = [group for group in study.groups if points[group]] or list(study.groups[:1])
+    rows = math.ceil(len(shown) / 2)
+    figure = Figure(figsize=(6.4 * min(len(shown), 2), 4.6 * rows), layout='constrained')
+    for axes, group in zip(figure.subplots(rows, min(len(shown), 2), squeeze=False).flat, shown):
+        for name, time, values in points[group]:
+            color = 'C3' if name == group.reference else 'C0'
+            axes.errorbar(time, statistics.fmean(values), yerr=spread(values), color=color, marker='o', capsize=3)
             axes.annotate(name, (time, statistics.fmean(values)), (6, 4), textcoords='offset points', fontsize=8)
-        axes.set(xlabel='time of an image (ms)', ylabel=f'{METRICS[metric]} on the test split', title=group.title)
+        axes.set(xlabel='time of an image (ms)', ylabel=f'{METRICS[metric]} on the test split')
+        axes.set_title(group.title, fontsize=9)
         axes.margins(x=0.25, y=0.15)
         axes.grid(alpha=0.3)
     figure.suptitle(study.title, fontsize=11)
