@@ -89,8 +89,10 @@ def test_its_command_gives_the_figure_on_its_card(run, name, tmp_path):
     found = {METRICS[metric]: percent(metric, value) for metric, value in read_evaluation(tmp_path).items()}
     expected = scores(name, 'tests/data')
     assert expected.keys() <= found.keys()
-    # Rounded to a tenth on the card; another CPU sums in another order, and a few pixels lie between two classes.
-    assert {metric: found[metric] for metric in expected} == pytest.approx(expected, abs=0.2)
+    # Rounded to a tenth on the card; another CPU sums in another order, and a few pixels lie between two classes. A
+    # detection at one of AP's ten thresholds of overlap counts for more.
+    tolerance = 0.5 if 'mask AP' in expected else 0.2
+    assert {metric: found[metric] for metric in expected} == pytest.approx(expected, abs=tolerance)
 
 
 def test_the_hub_of_mmengine_finds_them(tmp_path, monkeypatch):

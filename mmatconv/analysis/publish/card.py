@@ -73,7 +73,8 @@ def render(model: Published) -> str:
         ),
         'In the folder of the project, with the data as docs/own_data.md converts them; the second command needs none:',
         f'```bash\n{model.test_command}\n{model.sample_command}\n```',
-        _seeds(model, labels[0]),
+        # The protocol's first metric, which chooses.
+        _seeds(model, next(iter(model.scores['validation']))),
         '## Use',
         f'```bash\npython tools/image_demo.py IMAGES {name}\n```',
         'In Python, with mmatconv installed:',
