@@ -14,7 +14,7 @@ from mmatconv.analysis.study.schedule import Task, finished, tasks, total
 from mmatconv.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-PROTOCOLS = sorted((ROOT / 'configs/study').glob('*.yml'))
+PROTOCOLS = sorted(path for path in (ROOT / 'configs/study').glob('*.yml') if path.stem != 'metafile')
 ENTRIES = dict(
     title='Shapes',
     config=str(ROOT / 'tests/test_tools/configs/seg.py'),

@@ -371,9 +371,9 @@ def test_trust_holds_for_one_call_of_a_tool(hostile, trusting, make_parser):
 def test_publishing_with_and_without_trust(hostile, tmp_path, monkeypatch, capfd, trusting):
     path, trace = hostile
     monkeypatch.setattr(report, '_catch_signals', lambda: None)
-    assert publish('About it.', [str(path), str(tmp_path / 'out')]) == 1
+    assert publish('About it.', None, [str(path), str(tmp_path / 'out')]) == 1
     assert '--trust-checkpoint' in capfd.readouterr().err and not trace.exists()
-    assert publish('About it.', [str(path), str(tmp_path / 'out'), '--trust-checkpoint']) == 0
+    assert publish('About it.', None, [str(path), str(tmp_path / 'out'), '--trust-checkpoint']) == 0
     assert trace.is_dir() and len(list(tmp_path.glob('out-*.pth'))) == 1
     assert capfd.readouterr().err.startswith('WARNING: --trust-checkpoint')
 

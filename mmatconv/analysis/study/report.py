@@ -89,15 +89,21 @@ def plot(study: Study, results: Results, content: Mapping[str, Any], path: Path)
     shown = [group for group in study.groups if points[group]] or list(study.groups[:1])
     rows = math.ceil(len(shown) / 2)
     figure = Figure(figsize=(6.4 * min(len(shown), 2), 4.6 * rows), layout='constrained')
-    for axes, group in zip(figure.subplots(rows, min(len(shown), 2), squeeze=False).flat, shown):
+    panels = figure.subplots(rows, min(len(shown), 2), squeeze=False).flat
+    for group, axes in zip(shown, panels):
+        middle = statistics.fmean(time for _, time, _ in points[group]) if points[group] else 0
         for name, time, values in points[group]:
             color = 'C3' if name == group.reference else 'C0'
             axes.errorbar(time, statistics.fmean(values), yerr=spread(values), color=color, marker='o', capsize=3)
-            axes.annotate(name, (time, statistics.fmean(values)), (6, 4), textcoords='offset points', fontsize=8)
+            # Towards the middle, where there is room.
+            side = dict(xytext=(6, 4), ha='left') if time <= middle else dict(xytext=(-6, 4), ha='right')
+            axes.annotate(name, (time, statistics.fmean(values)), textcoords='offset points', fontsize=8, **side)
         axes.set(xlabel='time of an image (ms)', ylabel=f'{METRICS[metric]} on the test split')
         axes.set_title(group.title, fontsize=9)
         axes.margins(x=0.25, y=0.15)
         axes.grid(alpha=0.3)
+    for axes in list(panels):
+        axes.set_visible(False)
     figure.suptitle(study.title, fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
