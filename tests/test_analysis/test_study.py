@@ -52,7 +52,7 @@ def complete(study, results, name, scores):
 @pytest.mark.parametrize('path', PROTOCOLS, ids=lambda path: path.stem)
 def test_protocols_of_the_project_fit_their_configs_and_the_results_that_are_kept(path):
     study = read_study(path)
-    kept = read_collected(ROOT / f'docs/study/{study.name}.json')['runs']
+    kept = read_collected(ROOT / f'docs/study/{study.name}.json', study.name)['runs']
     texts = set()
     for name in study.members:
         run = study.searches(name)[1]
@@ -178,6 +178,15 @@ def test_the_report_says_what_is_missing(study, tmp_path):
     assert (tmp_path / 'figure.png').stat().st_size > 10_000
 
 
+@pytest.mark.parametrize('content', [None, 'a: [', '[]', '{"study": "other", "runs": {}}'])
+def test_results_that_are_not_of_the_study_are_one_sentence(tmp_path, content):
+    path = tmp_path / 'results.json'
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=r"results\.json' (cannot be read|holds no results)"):
+        read_collected(path, 'shapes')
+
+
 def test_a_section_of_a_page_is_replaced(tmp_path):
     page = tmp_path / 'page.md'
     page.write_text('a\n<!-- study x -->\nold\n<!-- end of study x -->\nb\n')
@@ -191,7 +200,7 @@ def test_a_section_of_a_page_is_replaced(tmp_path):
 def test_the_page_repeats_the_results_that_are_kept(path):
     """docs/study.md is what the tool writes from docs/study/*.json."""
     study = read_study(path)
-    content = read_collected(ROOT / f'docs/study/{study.name}.json')
+    content = read_collected(ROOT / f'docs/study/{study.name}.json', study.name)
     results = Results(study, ROOT / 'nowhere', content['runs'])
     page = (ROOT / 'docs/study.md').read_text(encoding='utf-8')
     assert f'<!-- study {study.name} -->\n{markdown(study, results, content)}\n<!-- end' in page

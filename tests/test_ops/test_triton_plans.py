@@ -14,7 +14,10 @@ import triton.language as tl  # noqa: E402
 
 from mmatconv.ops import triton_plans as plans  # noqa: E402
 
-pytestmark = pytest.mark.skipif(os.environ.get('TRITON_INTERPRET') == '1', reason='the interpreter has no front door')
+pytestmark = pytest.mark.skipif(
+    os.environ.get('TRITON_INTERPRET') == '1',
+    reason="Triton's interpreter compiles nothing to launch; run these tests without TRITON_INTERPRET",
+)
 
 
 @triton.jit(do_not_specialize=['free'])

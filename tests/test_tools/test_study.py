@@ -62,6 +62,16 @@ def test_a_study_is_run_once_and_written_to_a_page(start, protocol, tmp_path):
     assert not (tmp_path / 'elsewhere/small/runs').exists()
 
 
+def test_what_ends_a_run_is_said_and_the_run_is_repeated(start, protocol, tmp_path):
+    call = 'analysis_tools/study.py', str(protocol), '--jobs', 1, '--out', 'out'
+    outcome = finish(start(*call, '--doc', tmp_path / 'none.md', cwd=tmp_path))
+    assert 'cannot be read' in outcome.sentence and not (tmp_path / 'out/small/runs').exists()
+    outcome = finish(start(*call, cwd=tmp_path, SHAPES=str(tmp_path / 'nowhere')))
+    assert outcome.status == 1 and 'nowhere' in outcome.sentence
+    (run,) = (tmp_path / 'out/small/runs').iterdir()
+    assert not (run / 'result.json').exists()
+
+
 def test_a_wrong_option_is_one_sentence(run, protocol, tmp_path):
     outcome = run('analysis_tools/study.py', str(protocol), '--out', tmp_path / 'out', '--jobs', 0, cwd=tmp_path)
     assert outcome.sentence == '--jobs must be at least 1, but is 0'

@@ -1,5 +1,6 @@
 """Runs and costs of a study as one file, and what earlier sessions or other machines found."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from mmatconv.analysis.benchmark.machine import machine, versions
 from mmatconv.analysis.study.costs import Cost, measure_costs
 from mmatconv.analysis.study.protocol import Run, Study
 from mmatconv.analysis.study.results import Result, Results, read_json, write_json
+from mmatconv.errors import UserError
 
 # In the folder of a study: all runs by name, what the competitors cost, and on which machine.
 COLLECTED = 'results.json'
@@ -58,7 +60,6 @@ def collect(
     content = dict(
         study=study.name,
         command=command,
-        machine=on,
         versions=versions(),
         timed_on=timed_on,
         costs=costs,
@@ -73,10 +74,16 @@ def costs_in(content: Mapping[str, Any]) -> dict[str, Cost]:
     return {name: Cost(**entry) for name, entry in content['costs'].items()}
 
 
-def read_collected(path: str | Path) -> dict[str, Any]:
-    """The content of a ``results.json``.
+def read_collected(path: str | Path, study: str) -> dict[str, Any]:
+    """The content of a ``results.json`` of the study of a name.
 
     Raises:
-        UserError: It cannot be read.
+        UserError: It cannot be read, or is of another study.
     """
-    return read_json(Path(path))
+    try:
+        content = json.loads(Path(path).read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{path}' cannot be read as JSON ({error}); name a results.json of study.py.") from error
+    if not isinstance(content, dict) or content.get('study') != study:
+        raise UserError(f"'{path}' holds no results of the study '{study}'; name its results.json.")
+    return content

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mmatconv.analysis.study.collect import collect, read_collected
+from mmatconv.analysis.study.execute import last_line
 from mmatconv.analysis.study.protocol import Study, read_study
-from mmatconv.analysis.study.report import markdown, plot, write_section
+from mmatconv.analysis.study.report import check_page, markdown, plot, write_section
 from mmatconv.analysis.study.results import Result, Results, check_fingerprints, write_json
 from mmatconv.analysis.study.schedule import Task, finished, run_all, total
 from mmatconv.engine.checks.output_paths import check_work_dir
@@ -61,7 +62,10 @@ def show(args: argparse.Namespace, start: float) -> None:
     study = read_study(args.study)
     folder = Path(args.out) / study.name
     check_work_dir(str(folder))
-    earlier = read_collected(args.earlier) if args.earlier else {}
+    earlier = read_collected(args.earlier, study.name) if args.earlier else {}
+    if args.doc:
+        # Before hours of training.
+        check_page(Path(args.doc), study.name)
     results = Results(study, folder, earlier.get('runs'))
     check_fingerprints(results)
     died = []
@@ -85,5 +89,5 @@ def show(args: argparse.Namespace, start: float) -> None:
     plot(study, results, content, page.parent / 'images' / f'study_{study.name}.png')
     print(text)
     if died:
-        names = ', '.join(f"'{folder / 'runs' / task.run.name}'" for task in died)
-        raise UserError(f'{len(died)} runs ended without a result; the end of console.log says why: {names}.')
+        run = folder / 'runs' / died[0].run.name
+        raise UserError(f"run '{run}' ended without a result: {last_line(run)}")

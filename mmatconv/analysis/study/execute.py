@@ -9,6 +9,7 @@ from pathlib import Path
 from mmatconv.analysis.run_report import read_evaluation, read_run
 from mmatconv.analysis.study.protocol import Run, Study, fingerprint
 from mmatconv.analysis.study.results import RESULT, Result, read_json, write_json
+from mmatconv.engine.hooks.nonfinite import GRADIENT, LOSS
 
 # What the console of tools/train.py and tools/test.py would show.
 CONSOLE = 'console.log'
@@ -66,15 +67,20 @@ def _test(run: Run, folder: Path) -> Result:
     result = Result(**read_json(folder / RESULT))
     status = test([str(folder / 'config.py'), str(checkpoint_of(folder)), '--work-dir', str(folder / 'test')])
     if status:
-        result.failed = _end(status, folder)
-    else:
-        result.test = read_evaluation(folder / 'test')
+        sys.exit(status)
+    result.test = read_evaluation(folder / 'test')
     return result
 
 
-def _end(status: int, folder: Path) -> str:
-    """The sentence a tool ended with; an interruption ends this process too and leaves no result."""
-    if status >= 128:
-        sys.exit(status)
+def last_line(folder: Path) -> str:
+    """The sentence that the tool of a run ended with."""
     lines = (folder / CONSOLE).read_text(encoding='utf-8', errors='replace').strip().splitlines()
-    return lines[-1].removeprefix('error: ') if lines else f'ended with status {status}'
+    return lines[-1].removeprefix('error: ') if lines else 'it said nothing'
+
+
+def _end(status: int, folder: Path) -> str:
+    """Why a training diverged, which is a result; any other end is none, and the run is repeated by the next call."""
+    sentence = last_line(folder)
+    if LOSS not in sentence and GRADIENT not in sentence:
+        sys.exit(status)
+    return sentence

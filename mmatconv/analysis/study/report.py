@@ -1,7 +1,6 @@
 """A study as tables in Markdown and as a figure."""
 
 import math
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -109,18 +108,25 @@ def plot(study: Study, results: Results, content: Mapping[str, Any], path: Path)
     figure.savefig(path, dpi=110)
 
 
-def write_section(page: Path, name: str, text: str) -> None:
-    """Replace what stands between the marks of a study in a page.
+def check_page(page: Path, name: str) -> tuple[str, int, int]:
+    """The content of a page, and from where to where a study stands in it.
 
     Raises:
-        UserError: The page cannot be read, or has no such marks.
+        UserError: The page cannot be read, or has no marks for the study.
     """
-    begin, end = f'<!-- study {name} -->', f'<!-- end of study {name} -->'
+    begin, end = f'<!-- study {name} -->\n', f'<!-- end of study {name} -->'
     try:
         content = page.read_text(encoding='utf-8')
     except OSError as error:
         raise UserError(f"--doc '{page}' cannot be read ({error.strerror}); name a page that exists.") from error
-    pattern = re.compile(f'{re.escape(begin)}.*?{re.escape(end)}', re.DOTALL)
-    if not pattern.search(content):
-        raise UserError(f"--doc '{page}' has no place for the study; put '{begin}' and '{end}' where it goes.")
-    page.write_text(pattern.sub(lambda _: f'{begin}\n{text}\n{end}', content), encoding='utf-8')
+    start = content.find(begin) + len(begin)
+    stop = content.find(end, start)
+    if begin not in content or stop < 0:
+        raise UserError(f"--doc '{page}' has no place for the study; put '{begin.strip()}' and '{end}' where it goes.")
+    return content, start, stop
+
+
+def write_section(page: Path, name: str, text: str) -> None:
+    """Replace what stands between the marks of a study in a page; raises what :func:`check_page` raises."""
+    content, start, stop = check_page(page, name)
+    page.write_text(f'{content[:start]}{text}\n{content[stop:]}', encoding='utf-8')

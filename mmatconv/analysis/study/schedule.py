@@ -82,7 +82,7 @@ def run_all(
         report: Called with every task that ends and its result.
 
     Returns:
-        Tasks whose process died without a result; they are not tried again in this call.
+        Tasks that ended without a result; after the first one nothing new is started.
     """
     gpus = torch.cuda.device_count()
     if not gpus:
@@ -95,7 +95,8 @@ def run_all(
     try:
         while True:
             busy = {task.run for task, _ in running.values()} | {task.run for task in died}
-            may_start = deadline is None or time.monotonic() < deadline
+            # What ended one run without a result, such as data that is not there, ends the others too.
+            may_start = not died and (deadline is None or time.monotonic() < deadline)
             for task in tasks(study, results) if may_start else ():
                 if len(running) == jobs:
                     break
