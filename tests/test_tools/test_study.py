@@ -67,6 +67,7 @@ def test_what_ends_a_run_is_said_and_the_run_is_repeated(start, protocol, tmp_pa
     outcome = finish(start(*call, '--doc', tmp_path / 'none.md', cwd=tmp_path))
     assert 'cannot be read' in outcome.sentence and not (tmp_path / 'out/small/runs').exists()
     outcome = finish(start(*call, cwd=tmp_path, SHAPES=str(tmp_path / 'nowhere')))
+    assert outcome.sentence.startswith("run 'out/small/runs/atconv_lr0.001_seed0' ended without a result: ")
     assert outcome.status == 1 and 'nowhere' in outcome.sentence
     (run,) = (tmp_path / 'out/small/runs').iterdir()
     assert not (run / 'result.json').exists()

@@ -76,7 +76,7 @@ def show(args: argparse.Namespace, start: float) -> None:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task('timing', total=None)
         command = f'python tools/analysis_tools/study.py {args.study} --out {args.out}'
-        when = True if args.time else False if args.collect else None
+        when = True if args.time else False if args.collect or died else None
         content = collect(study, results, earlier, command, when, lambda: progress.advance(bar))
     text = markdown(study, results, content)
     page = Path(args.doc or folder / 'report.md')
