@@ -55,9 +55,9 @@ def test_protocols_of_the_project_fit_their_configs_and_the_results_that_are_kep
     kept = read_collected(ROOT / f'docs/study/{study.name}.json', study.name)['runs']
     texts = set()
     for name in study.members:
-        run = study.searches(name)[1]
+        run = study.searches(name)[-1]
         config = study.config_of(run)
-        assert config.optim_wrapper.optimizer.lr == study.learning_rates[1]
+        assert config.optim_wrapper.optimizer.lr == study.learning_rates[-1]
         assert config.randomness.seed == study.seeds[0]
         assert config.val_dataloader.dataset != config.test_dataloader.dataset
         texts.add(fingerprint(config))
@@ -174,6 +174,9 @@ def test_the_report_says_what_is_missing(study, tmp_path):
     assert '4 of 6 trainings are done' in text
     complete(study, results, 'depthwise 3x3', [30.0])
     assert '| depthwise 3x3 | 0.01* | 30.0 (1 of 2 seeds) |  |' in markdown(study, results, content)
+    alone = dataclasses.replace(study, learning_rates=(0.01,))
+    assert '| ATConv | 0.01 | 42.0 ± 1.4 |' in (text := markdown(alone, results, content))
+    assert '*' not in text.replace('**', '')
     plot(study, results, content, tmp_path / 'figure.png')
     assert (tmp_path / 'figure.png').stat().st_size > 10_000
 

@@ -31,13 +31,16 @@ def markdown(study: Study, results: Results, content: Mapping[str, Any]) -> str:
     on = ', '.join(f'{key} {value}' for key, value in timed.items()) if timed else 'not timed'
     software = ', '.join(f'{key} {value}' for key, value in content['versions'].items())
     hours = sum(result.seconds for result in results.by_name.values()) / 3600
-    edges = ', '.join(f'{rate:g}' for rate in (study.learning_rates[0], study.learning_rates[-1]))
+    starred = ''
+    if edges := _edges(study):
+        values = ', '.join(f'{rate:g}' for rate in edges)
+        starred = f'* marks a learning rate at an end of the range ({values}): another one might do better. '
     parts.append(
         f'{finished(study, results)} of {total(study)} trainings are done ({hours:.1f} hours in all). '
         f'Scores in percent: mean ± standard deviation of {len(study.seeds)} seeds on the test split. '
-        "'Against' is Welch's test at 5 percent; it stays empty where a seed is missing. * marks a "
-        f'learning rate at an end of the range ({edges}): another one might do better. Parameters and multiply-adds '
-        f'(at {study.image_size[0]} x {study.image_size[1]}) are of the whole model. Times: {on}; {software}.'
+        f"'Against' is Welch's test at 5 percent; it stays empty where a seed is missing. {starred}"
+        f'Parameters and multiply-adds (at {study.image_size[0]} x {study.image_size[1]}) are of the whole model. '
+        f'Times: {on}; {software}.'
     )
     parts.append(f'```bash\n{content["command"]}\n```')
     return '\n\n'.join(parts)
@@ -51,7 +54,7 @@ def _table(study: Study, results: Results, costs: Mapping[str, Cost], group: Gro
     reference = scores(results, group.reference, study.metrics[0])
     for name in group.members:
         rate = results.chosen(name)
-        edge = '*' if rate in (study.learning_rates[0], study.learning_rates[-1]) else ''
+        edge = '*' if rate in _edges(study) else ''
         cells = [name, '' if rate is None else f'{rate:g}{edge}']
         cells += [_score(scores(results, name, metric), len(study.seeds)) for metric in study.metrics]
         own = scores(results, name, study.metrics[0])
@@ -61,6 +64,12 @@ def _table(study: Study, results: Results, costs: Mapping[str, Cost], group: Gro
         cells += [f'{1e3 * cost.step:.0f}', f'{1e3 * cost.image:.1f}'] if cost else ['', '']
         lines.append(_row(cells))
     return '\n'.join(lines)
+
+
+def _edges(study: Study) -> Sequence[float]:
+    """The learning rates beyond which nothing was tried, where there was a choice."""
+    rates = study.learning_rates
+    return (rates[0], rates[-1]) if len(rates) > 1 else ()
 
 
 def _row(cells: Sequence[str]) -> str:
