@@ -5,20 +5,21 @@ hidden sizes, such as 341, are no multiple of 8 either, which a GPU's fast produ
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache
+from math import prod
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmatconv.ops.autocast import autocast_dtype
 from mmatconv.ops.autograd_function import Function
-from mmatconv.ops.gradients import differentiable_gradients
 from mmatconv.ops.tracing import is_observed, is_on_gpu
 
 # Elements: products want rows of 16 bytes.
 MULTIPLE = 8
+# Sets of weights that are remembered: a stage or a layer is one.
+LAYOUTS = 1024
 
 
 class Weight(NamedTuple):
@@ -37,31 +38,6 @@ class Weight(NamedTuple):
     parts: int = 1
     rows: int = 0
     columns: int = 0
-
-    @property
-    def matrix(self) -> Tensor:
-        """The values without what is behind C."""
-        return self.values.flatten(1) if self.values.dim() > 2 else self.values
-
-    @property
-    def is_copied(self) -> bool:
-        """Whether all there is to it is another dtype and zeros between the parts."""
-        return self.gain is None and not self.columns
-
-    def cast(self, dtype: torch.dtype) -> Tensor:
-        """The result in plain operations: (D + parts * rows,) or (D + parts * rows, C + columns)."""
-        x = self.matrix if self.gain is None else self.matrix * self.gain
-        x = F.pad(x, (0, self.columns)) if self.columns else x
-        parts = x.unflatten(0, (self.parts, -1))
-        return F.pad(parts, (*(0, 0) * (x.dim() - 1), 0, self.rows)).flatten(0, 1).to(dtype)
-
-    def split(self, x: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """Of a tensor like the result the parts and the zeros behind them, as vectors."""
-        if not self.rows:
-            return [x.reshape(-1)], []
-        width = self.values[0].numel()
-        pieces = x.reshape(-1).split([self.values.numel() // self.parts, self.rows * width] * self.parts)
-        return pieces[::2], pieces[1::2]
 
 
 def padding(size: int) -> int:
@@ -86,71 +62,130 @@ def cast_weights(weights: Sequence[Weight], dtype: torch.dtype) -> tuple[Tensor,
     Returns:
         Of each a vector or a matrix.
     """
-    tensors = [x for weight in weights for x in weight[:2]]
-    return _CastWeights.apply(dtype, tuple(weight[2:] for weight in weights), *tensors)
+    kinds = tuple((weight.gain is not None, *weight[2:]) for weight in weights)
+    gains = [weight.gain for weight in weights if weight.gain is not None]
+    return _CastWeights.apply(dtype, kinds, *[weight.values for weight in weights], *gains)
 
 
 class _CastWeights(Function):
     @staticmethod
-    def forward(ctx, dtype: torch.dtype, zeros: tuple[tuple, ...], *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        ctx.zeros = zeros
-        ctx.save_for_backward(*tensors)
-        ctx.set_materialize_grads(False)
-        weights = _weights(zeros, tensors)
-        results, targets, sources, blank = [], [], [], []
-        for weight in weights:
-            (height, *width), parts = weight.matrix.shape, weight.parts
-            shape = height + parts * weight.rows, *(side + weight.columns for side in width)
-            result = weight.values.new_empty(shape, dtype=dtype)
-            results.append(result)
-            if weight.is_copied:
-                own, between = weight.split(result)
-                targets += own
-                blank += between
-                sources += weight.values.reshape(-1).chunk(parts) if weight.rows else [weight.values.reshape(-1)]
-            elif weight.columns:
-                blank.append(result)
+    def forward(ctx, dtype: torch.dtype, kinds: tuple[tuple, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
+        """``kinds`` has of each weight whether there is a gain, parts, rows and columns; the gains are the last."""
+        gains, shapes = iter(tensors[len(kinds) :]), tuple(x.shape for x in tensors[: len(kinds)])
+        results = _side_by_side(_padded_shapes(shapes, kinds), dtype, tensors[0].device)
+        targets, sources, products, blank, kept, frozen = [], [], [], [], [], []
+        for values, (has_gain, parts, rows, columns), result in zip(tensors, kinds, results):
+            matrix, gain = _matrix(values), next(gains) if has_gain else None
+            if has_gain or columns:
+                products.append((matrix, gain if has_gain else 1, _without(columns, result)))
+                blank += [result] if columns else []
+            elif rows:
+                pieces = _split(result, parts, rows)
+                targets += pieces[::2]
+                blank += pieces[1::2]
+                sources += matrix.chunk(parts)
+            else:
+                targets.append(result)
+                sources.append(matrix)
+            if has_gain:
+                kept += values, gain
+            if not (values.requires_grad or (has_gain and gain.requires_grad)):
+                frozen.append(result)
         if blank:
             torch._foreach_zero_(blank)
         if targets:
             torch._foreach_copy_(targets, sources)
-        for weight, result in zip(weights, results):
-            if not weight.is_copied:
-                inner = result[:, : result.shape[1] - weight.columns]
-                factor = 1 if weight.gain is None else weight.gain
-                torch.mul(weight.matrix, factor, out=inner)
-        frozen = [r for r, w in zip(results, weights) if not any(x is not None and x.requires_grad for x in w[:2])]
+        for matrix, factor, inner in products:
+            torch.mul(matrix, factor, out=inner)
+        ctx.dtype, ctx.kinds, ctx.shapes = tensors[0].dtype, kinds, shapes
+        ctx.save_for_backward(*kept)
+        ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*frozen)
         return tuple(results)
 
     @staticmethod
     def backward(ctx, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        found, targets, sources = [None, None], [], []
-        for i, (weight, grad) in enumerate(zip(_weights(ctx.zeros, ctx.saved_tensors), grads)):
+        some = next((grad for grad in grads if grad is not None), None)
+        if some is None:
+            return (None,) * len(ctx.needs_input_grad)
+        if torch.is_grad_enabled():
+            return None, None, *_differentiable_gradients(ctx, grads)
+        kept = iter(ctx.saved_tensors)
+        given = tuple(shape for shape, grad in zip(ctx.shapes, grads) if grad is not None)
+        memory = iter(_side_by_side(given, ctx.dtype, some.device))
+        found, of_gains, targets, sources = [], [], [], []
+        for (has_gain, parts, rows, columns), grad in zip(ctx.kinds, grads):
+            values, gain = (next(kept), next(kept)) if has_gain else (None, 1)
+            own = None if grad is None else next(memory)
+            found.append(own)
             if grad is None:
-                found += [None, None]
-            elif torch.is_grad_enabled():
-                needed = ctx.needs_input_grad[2 + 2 * i : 4 + 2 * i]
-                found += differentiable_gradients(partial(_cast, weight, grad.dtype), weight[:2], needed, grad)
-            elif weight.is_copied:
-                own = weight.values.new_empty(weight.values.shape)
-                targets += own.view(-1).chunk(weight.parts) if weight.rows else [own.view(-1)]
-                sources += weight.split(grad)[0]
-                found += [own, None]
+                of_gains += [None] * has_gain
+            elif has_gain or columns:
+                inner = _without(columns, grad)
+                torch.mul(inner, gain, out=_matrix(own))
+                of_gains += [(inner * _matrix(values)).sum(0)] if has_gain else []
+            elif rows:
+                targets += _matrix(own).chunk(parts)
+                sources += _split(grad, parts, rows)[::2]
             else:
-                inner = grad[:, : grad.shape[1] - weight.columns]
-                factor = 1 if weight.gain is None else weight.gain
-                own = weight.values.new_empty(weight.values.shape)
-                torch.mul(inner, factor, out=own.view(inner.shape))
-                found += [own, None if weight.gain is None else (inner * weight.matrix).sum(0)]
+                targets.append(_matrix(own))
+                sources.append(grad)
         if targets:
             torch._foreach_copy_(targets, sources)
-        return tuple(found)
+        return None, None, *found, *of_gains
 
 
-def _cast(weight: Weight, dtype: torch.dtype, values: Tensor, gain: Tensor | None) -> Tensor:
-    return weight._replace(values=values, gain=gain).cast(dtype)
+def _differentiable_gradients(ctx, grads: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Those of values and gains, in operations that can be differentiated again."""
+    kept = iter(ctx.saved_tensors)
+    found, of_gains = [], []
+    for shape, (has_gain, parts, rows, columns), grad in zip(ctx.shapes, ctx.kinds, grads):
+        values, gain = (next(kept), next(kept)) if has_gain else (None, None)
+        if grad is None:
+            found.append(None)
+            of_gains += [None] * has_gain
+            continue
+        inner = torch.cat(_split(grad, parts, rows)[::2]) if rows else _without(columns, grad)
+        if has_gain:
+            of_gains.append((inner * _matrix(values)).sum(0))
+            inner = inner * gain
+        found.append(inner.reshape(shape).to(ctx.dtype))
+    return found + of_gains
 
 
-def _weights(zeros: tuple[tuple, ...], tensors: Sequence[Tensor | None]) -> list[Weight]:
-    return [Weight(*pair, *rest) for *pair, rest in zip(tensors[::2], tensors[1::2], zeros)]
+def _matrix(values: Tensor) -> Tensor:
+    """The values without what is behind C."""
+    return values.flatten(1) if values.dim() > 2 else values
+
+
+def _without(columns: int, x: Tensor) -> Tensor:
+    """A matrix without its last columns."""
+    return x[:, :-columns] if columns else x
+
+
+def _split(x: Tensor, parts: int, rows: int) -> Sequence[Tensor]:
+    """Of a tensor like a result, in turns, a part and the zeros behind it."""
+    return x.split_with_sizes([x.shape[0] // parts - rows, rows] * parts)
+
+
+@lru_cache(LAYOUTS)
+def _padded_shapes(shapes: tuple[torch.Size, ...], kinds: tuple[tuple, ...]) -> tuple[tuple[int, ...], ...]:
+    """Of the results for weights of these shapes."""
+    matrices = ((shape[0], *(prod(shape[1:]),) * (len(shape) > 1)) for shape in shapes)
+    return tuple(
+        (height + parts * rows, *(side + columns for side in width))
+        for (height, *width), (_, parts, rows, columns) in zip(matrices, kinds)
+    )
+
+
+def _side_by_side(shapes: tuple[tuple[int, ...], ...], dtype: torch.dtype, device: torch.device) -> list[Tensor]:
+    """Empty tensors in one piece of memory, which costs less than a piece for each."""
+    pieces = _pieces(shapes)
+    memory = torch.empty(sum(pieces), dtype=dtype, device=device)
+    return [own.view(shape) for own, shape in zip(memory.split_with_sizes(pieces)[::2], shapes)]
+
+
+@lru_cache(LAYOUTS)
+def _pieces(shapes: tuple[tuple[int, ...], ...]) -> list[int]:
+    """Of tensors side by side, in turns, the elements of one and those up to the next, which begins at a multiple."""
+    return [size for shape in shapes for size in (prod(shape), padding(prod(shape)))]

@@ -46,7 +46,6 @@ def test_each_is_cast_and_padded(dtype):
     results = cast_weights(weights, dtype)
     expected = [padded(weight).to(dtype) for weight in weights]
     assert all(torch.equal(*pair) for pair in zip(results, expected))
-    assert all(torch.equal(weight.cast(dtype), result) for weight, result in zip(weights, results))
     assert all(result.data_ptr() % 16 == 0 for result in results)
     grads = [make(*result.shape, seed=i).to(dtype) for i, result in enumerate(results)]
     found = torch.autograd.grad(results, tensors, grads)

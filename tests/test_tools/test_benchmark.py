@@ -135,6 +135,7 @@ def test_host(benchmark, tmp_path):
     calls = {operator['name']: operator['calls'] for operator in ours['operators']}
     assert calls['Convolve, forward'] == calls['Convolve, backward'] == 10
     assert ours['step'] > sum(operator['seconds'] for operator in ours['operators']) > 0
+    assert all(0 < operator['in_a_row'] for operator in ours['operators'])
     assert released['operators'] == []
 
 
