@@ -140,10 +140,12 @@ class Block(nn.Module):
         dtype = autocast_dtype(x.device.type)
         mask = () if padding_mask is None else (padding_mask,)
         first, second = self.drop_path.factors(x, 2, sum_dtype(x))
-        x = self._widened(x)
+        gamma = _gamma(self.layer_scale_1)
+        if gamma is None or gamma.dtype != sum_dtype(x):  # else the sum is of its dtype
+            x = self._widened(x)
         if normalised is None:
             x, normalised = residual_norm(x, None, None, None, _parameters(self.norm_1), dtype, path)
-        branch, gamma = _branch(self.token_mixer, normalised, mask, cast[0]), _gamma(self.layer_scale_1)
+        branch = _branch(self.token_mixer, normalised, mask, cast[0])
         x, normalised = residual_norm(x, branch, gamma, first, _parameters(self.norm_2), dtype, path)
         branch, gamma = _branch(self.channel_mixer, normalised, mask, cast[1]), _gamma(self.layer_scale_2)
         return residual_norm(x, branch, gamma, second, _parameters(following), dtype, path)

@@ -82,19 +82,19 @@ class TritonLaunches:
         UserError: Path 'triton' for a case that the kernels do not cover.
     """
 
-    __slots__ = ('case', 'operator', 'path', 'x')
+    __slots__ = ('operator', 'path', 'variant', 'x')
 
     def __init__(self, operator: str, x: Tensor, path: str, variant: object = None) -> None:
         self.operator = operator
         self.x = x
         self.path = path
-        self.case = (operator, x.device, x.dtype, variant)
+        self.variant = variant
 
     def __enter__(self) -> ModuleType | None:
         if not takes_triton(self.path):
             return None
-        if self.path == 'auto' and self.case in _refused:
-            self._fall_back(_refused[self.case])
+        if _refused and self.path == 'auto' and self._case() in _refused:
+            self._fall_back(_refused[self._case()])
             return None
         try:
             return _launches_for(self.operator, self.x)
@@ -116,9 +116,12 @@ class TritonLaunches:
             reason = f'{type(error).__name__}: {error}'
         else:
             return False
-        _refused[self.case] = reason
+        _refused[self._case()] = reason
         self._fall_back(reason)
         return True
+
+    def _case(self) -> tuple:
+        return self.operator, self.x.device, self.x.dtype, self.variant
 
     def _fall_back(self, reason: str) -> None:
         if reason not in _warned:

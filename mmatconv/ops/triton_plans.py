@@ -102,7 +102,7 @@ class Plan:
         if knobs is None or _is_watched(self.kernel):
             self.kernel[self.grid](*tensors, *self.numbers, **self.constants)
             return
-        key = (device, knobs.runtime.debug, *[_specialisation(x) for x in tensors])
+        key = (device, knobs.runtime.debug, *_specialisations(tensors))
         launch = self._compiled.get(key)
         if launch is not None:
             launch(device, tensors)
@@ -127,12 +127,14 @@ class Plan:
         return launch
 
 
-def _specialisation(x: Tensor | None) -> tuple | None:
-    """What Triton distinguishes in a tensor."""
-    if x is None:
-        return None
-    aligned = x.data_ptr() % 16 == 0
-    return (x.dtype, aligned, x.untyped_storage().nbytes() < 2**31) if HIP else (x.dtype, aligned)
+def _specialisations(tensors: Sequence[Tensor | None]) -> list[tuple | None]:
+    """What Triton distinguishes in each tensor."""
+    if HIP:
+        return [
+            None if x is None else (x.dtype, x.data_ptr() % 16 == 0, x.untyped_storage().nbytes() < 2**31)
+            for x in tensors
+        ]
+    return [None if x is None else (x.dtype, x.data_ptr() % 16 == 0) for x in tensors]
 
 
 def _is_watched(kernel: 'triton.JITFunction') -> bool:

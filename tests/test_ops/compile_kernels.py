@@ -51,7 +51,7 @@ MAPS = ('x', 'y', 'g', 'kernel', 'grad', 'context', 'weight', 'bias', 'differenc
 MAPS += ('grad_map', 'branch', 'normalised', 'grad_branch', 'grad_normalised')
 SUMS = ('partial', 'pooled', 'scale', 'grad_scale', 'squares')
 # Under autocast the residual stream and all parameters are in float32.
-SUMS += ('before', 'after', 'grad_before', 'grad_after', 'gamma', 'factor', 'gain', 'shift', 'mean', 'rstd')
+SUMS += ('before', 'after', 'grad_before', 'grad_after', 'gamma', 'factor', 'gain', 'shift', 'stats')
 SUMS += ('row_scale', 'grad_row_scale', 'offset')
 TILES = ('BLOCK_W', 'BLOCK_C', 'COLS', 'VEC', 'BLOCK_R', 'BLOCK_D', 'PADDED')
 # Of residual streams: those of a stage of T2, and the most a program holds.
@@ -181,7 +181,8 @@ def variants(gpus, dtypes, sizes, kernels):
         for kernel, constants in cases(dtype, size, channels_last, TARGETS[name].warp_size):
             if kernels and kernel.__name__ not in kernels:
                 continue
-            own = {'ACC': tl.float64 if dtype == 'fp64' else tl.float32} if 'ACC' in kernel.arg_names else {}
+            wide = tl.float64 if dtype == 'fp64' else tl.float32
+            own = {name: wide for name in ('ACC', 'STREAM') if name in kernel.arg_names}
             compiled = compile_kernel(kernel, TARGETS[name], dtype, {**constants, **own})
             registers, spilled, load, store, loop = figures(compiled)
             per_element = loop / elements_of_a_row(constants) if loop and 'COLS' in constants else None

@@ -1,6 +1,7 @@
 """The Triton kernels of residual sum and LayerNorm against torch in float64, on a GPU or in Triton's interpreter."""
 
 import itertools
+from functools import reduce
 
 import pytest
 import torch
@@ -70,7 +71,7 @@ def check(tensors, factor, dtype, assert_exact, path=PATH):
     outputs = residual_norm(x, None if branch is None else Branch(branch, *rest), gamma, factor, norm, dtype, path)
     exact = [None if t is None else t.detach().cpu().double().requires_grad_() for t in tensors]
     expected = plain(*exact, None if factor is None else factor.cpu().double())
-    assert outputs[0].dtype == x.dtype
+    assert outputs[0].dtype == reduce(torch.promote_types, (t.dtype for t in (x, branch, gamma) if t is not None))
     assert outputs[1] is None or outputs[1].dtype == dtype
     chosen = [[i for i in range(2) if outputs[i] is not None]]
     chosen += [[i] for i in chosen[0]] if len(chosen[0]) == 2 else []
@@ -108,6 +109,15 @@ def test_values_and_gradients(shape, case, device, poisoned, assert_exact):
 def test_dtypes(dtype, case, device, poisoned, assert_exact):
     tensors, factor = make_all((2, 40, 3, 5), dtype, dtype, device)
     check(*chosen(tensors, *case, factor), dtype, assert_exact)
+
+
+@pytest.mark.parametrize('path', [PATH, 'grouped'])
+@pytest.mark.parametrize('case', CASES[:8:7])
+def test_a_layer_scale_widens_the_stream(case, path, device, assert_exact):
+    """As in the first block of a stage: the map before the sum in half precision, the stream in float32."""
+    tensors, factor = make_all((2, 40, 3, 5), torch.bfloat16, torch.float32, device)
+    tensors[1] = tensors[1].detach().bfloat16().requires_grad_()
+    check(*chosen(tensors, *case, factor), torch.bfloat16, assert_exact, path)
 
 
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])

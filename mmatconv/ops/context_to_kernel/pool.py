@@ -44,7 +44,8 @@ class Pool(Function):
     @staticmethod
     def backward(ctx, grad: Tensor | None, grad_map: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is not None:
-            grad_map = Spread.apply(grad, grad_map, *ctx.map, *ctx.arguments, *ctx.saved_tensors)
+            spread = Spread.apply if torch.is_grad_enabled() else Spread.forward
+            grad_map = spread(grad, grad_map, *ctx.map, *ctx.arguments, *ctx.saved_tensors)
         return grad_map, None, None, None, None
 
 

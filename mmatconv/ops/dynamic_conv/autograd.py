@@ -5,6 +5,7 @@ Gradients are a function too, whose gradients are these two again, so that all o
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from mmatconv.ops.autograd_function import Function
@@ -30,7 +31,7 @@ class Convolve(Function):
 
     @staticmethod
     def backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        return convolve_backward(ctx, grad_output, Gradients.apply)
+        return convolve_backward(ctx, grad_output, Gradients.apply if torch.is_grad_enabled() else Gradients.forward)
 
 
 class Gradients(Function):

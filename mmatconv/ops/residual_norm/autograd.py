@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmatconv.ops.autograd_function import Function
 from mmatconv.ops.paths import TritonLaunches
 from mmatconv.ops.residual_norm.branch import Branch
 from mmatconv.ops.sum_dtype import sum_dtype
 
 
-class ResidualNorm(torch.autograd.Function):
+class ResidualNorm(Function):
     """Arguments of ``residual_norm``, branch and norm in three each, without a norm where eps is None."""
 
     @staticmethod
@@ -30,17 +31,18 @@ class ResidualNorm(torch.autograd.Function):
         bias: Tensor | None,
         eps: float | None,
         dtype: torch.dtype,
+        stream_dtype: torch.dtype,
         path: str,
     ) -> tuple[Tensor, Tensor | None]:
-        arguments = x, product, scale, offset, gamma, factor, weight, bias, eps, dtype
+        arguments = x, product, scale, offset, gamma, factor, weight, bias, eps, dtype, stream_dtype
         results = None
         with TritonLaunches('residual_norm', x, path, x.shape[1]) as launches:
             if launches is not None:
                 results = launches.add_and_normalise(*arguments)
         if results is None:
             path = 'grouped'
-            results = *_on_torch(*arguments), None, None
-        stream, normalised, mean, rstd = results
+            results = *_on_torch(*arguments), None
+        stream, normalised, stats = results
         ctx.save_for_backward(
             None if eps is None else stream if gamma is None else x,
             product if gamma is not None or scale is not None else None,
@@ -49,10 +51,9 @@ class ResidualNorm(torch.autograd.Function):
             gamma,
             factor,
             weight,
-            mean,
-            rstd,
+            stats,
         )
-        ctx.product_dtype = None if product is None else product.dtype
+        ctx.dtypes = x.dtype, stream_dtype, None if product is None else product.dtype
         ctx.bias_dtype = None if bias is None else bias.dtype
         ctx.eps, ctx.path = eps, path
         ctx.set_materialize_grads(False)
@@ -62,18 +63,18 @@ class ResidualNorm(torch.autograd.Function):
     def backward(ctx, grad_stream: Tensor | None, grad_normalised: Tensor | None) -> tuple[Tensor | None, ...]:
         some = grad_normalised if grad_stream is None else grad_stream
         if some is None:
-            return (None,) * 11
+            return (None,) * 12
         arguments = grad_stream, grad_normalised, *ctx.saved_tensors
         gradients = None
         if not torch.is_grad_enabled():
             with TritonLaunches('residual_norm', some, ctx.path, some.shape[1]) as launches:
                 if launches is not None:
-                    gradients = launches.gradients(*arguments, ctx.product_dtype)
+                    gradients = launches.gradients(*arguments, ctx.dtypes)
         if gradients is None:
-            gradients = _gradients_on_torch(*arguments[:-2], ctx.eps, ctx.product_dtype)
+            gradients = _gradients_on_torch(*arguments[:-1], ctx.eps, ctx.dtypes)
         *others, grad_weight, grad_bias = gradients
         grad_bias = None if ctx.bias_dtype is None or grad_bias is None else grad_bias.to(ctx.bias_dtype)
-        return *others, None, grad_weight, grad_bias, None, None, None
+        return *others, None, grad_weight, grad_bias, None, None, None, None
 
 
 def _on_torch(
@@ -87,7 +88,9 @@ def _on_torch(
     bias: Tensor | None,
     eps: float | None,
     dtype: torch.dtype,
+    stream_dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor | None]:
+    x = x.to(stream_dtype)
     stream = x if product is None else _add(x, Branch(product, scale, offset).total(), gamma, factor)
     if eps is None:
         return stream, None
@@ -118,17 +121,18 @@ def _gradients_on_torch(
     factor: Tensor | None,
     weight: Tensor | None,
     eps: float | None,
-    product_dtype: torch.dtype | None,
+    dtypes: tuple[torch.dtype, torch.dtype, torch.dtype | None],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, product, scale, offset, gamma, weight and bias in operations that can be differentiated again.
 
     ``x`` is the stream itself without a LayerScale, the stream before with one.
     """
+    x_dtype, stream_dtype, product_dtype = dtypes
     grad_product = grad_scale = grad_offset = grad_gamma = grad_weight = grad_bias = None
     branch = None if gamma is None else Branch(product, scale, offset).total()
     total = grad_stream
     if grad_normalised is not None:
-        stream = x if gamma is None else _add(x, branch, gamma, factor)
+        stream = x if gamma is None else _add(x.to(stream_dtype), branch, gamma, factor)
         wide = stream.to(sum_dtype(stream))
         centred = wide - wide.mean(1, keepdim=True)
         rstd = (centred.square().mean(1, keepdim=True) + eps).rsqrt()
@@ -139,7 +143,7 @@ def _gradients_on_torch(
             grad_weight = (grad * normal).sum((0, 2, 3)).to(weight.dtype)
             grad = grad * weight[:, None, None]
         along = (grad - grad.mean(1, keepdim=True) - normal * (grad * normal).mean(1, keepdim=True)) * rstd
-        total = along.to(x.dtype) if total is None else (total + along).to(x.dtype)
+        total = (along if total is None else total + along).to(stream_dtype)
     if gamma is not None:
         products = total * branch if factor is None else total * factor * branch
         grad_gamma = products.sum((0, 2, 3), dtype=sum_dtype(products)).to(gamma.dtype)
@@ -152,4 +156,4 @@ def _gradients_on_torch(
             grad_scale = (grad * product).sum(1, keepdim=True, dtype=sum_dtype(grad)).to(scale.dtype)
             grad = grad * scale
         grad_product = grad.to(product_dtype)
-    return total, grad_product, grad_scale, grad_offset, grad_gamma, grad_weight, grad_bias
+    return total.to(x_dtype), grad_product, grad_scale, grad_offset, grad_gamma, grad_weight, grad_bias

@@ -36,8 +36,10 @@ def residual_norm(
         UserError: Path 'triton' where it cannot run.
     """
     branch = Branch(None) if branch is None else branch
+    stream_dtype = x.dtype
     for other in (branch.product, gamma):
         if other is not None:
-            x = x.to(torch.promote_types(x.dtype, other.dtype))
+            stream_dtype = torch.promote_types(stream_dtype, other.dtype)
     weight, bias, eps = (None, None, None) if norm is None else norm
-    return ResidualNorm.apply(x, *branch, gamma, factor, weight, bias, eps, dtype or x.dtype, path)
+    arguments = x, *branch, gamma, factor, weight, bias, eps, dtype or stream_dtype, stream_dtype, path
+    return ResidualNorm.apply(*arguments)

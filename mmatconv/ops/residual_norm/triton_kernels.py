@@ -36,14 +36,14 @@ def _added(branch, row_scale, offset, row, column, rows, C: tl.constexpr, WITH_R
 
 @triton.jit(do_not_specialize=['rows', 'pixels'])
 def residual_norm_kernel(
-    before, branch, row_scale, offset, gamma, factor, gain, shift, after, normalised, mean, rstd,
+    before, branch, row_scale, offset, gamma, factor, gain, shift, after, normalised, stats,
     rows, pixels,
     C: tl.constexpr, WITH_BRANCH: tl.constexpr, WITH_ROW_SCALE: tl.constexpr, WITH_OFFSET: tl.constexpr,
     WITH_GAMMA: tl.constexpr, WITH_FACTOR: tl.constexpr, WITH_NORM: tl.constexpr, WITH_GAIN: tl.constexpr,
     WITH_SHIFT: tl.constexpr, EPS: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """``after = before + (branch * row_scale + offset) * gamma * factor``, and the norm of what is stored, with its
-    mean and deviation."""
+    """``after = before + (branch * row_scale + offset) * gamma * factor``, and the norm of what is stored; ``stats``
+    (2, rows) are the mean of each and one over its deviation."""
     row = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
     column = tl.arange(0, BLOCK_C)
     inside = (row < rows)[:, None] & (column < C)[None, :]
@@ -66,23 +66,25 @@ def residual_norm_kernel(
         if WITH_SHIFT:
             result += tl.load(shift + column, mask=column < C, other=0).to(ACC)[None, :]
         tl.store(normalised + place, result.to(normalised.dtype.element_ty), mask=inside)
-        tl.store(mean + row, average, mask=row < rows)
-        tl.store(rstd + row, inverse, mask=row < rows)
+        tl.store(stats + row, average, mask=row < rows)
+        tl.store(stats + rows.to(tl.int64) + row, inverse, mask=row < rows)
 
 
 @triton.jit(do_not_specialize=['rows', 'pixels', 'tiles'])
 def residual_norm_gradients_kernel(
-    before, branch, row_scale, offset, gamma, factor, gain, mean, rstd, grad_after, grad_normalised,
+    before, branch, row_scale, offset, gamma, factor, gain, stats, grad_after, grad_normalised,
     grad_before, grad_branch, grad_row_scale, partial,
     rows, pixels, tiles,
     C: tl.constexpr, WITH_AFTER: tl.constexpr, WITH_BRANCH: tl.constexpr, WITH_ROW_SCALE: tl.constexpr,
     WITH_OFFSET: tl.constexpr, WITH_GAMMA: tl.constexpr, WITH_FACTOR: tl.constexpr, WITH_NORM: tl.constexpr,
-    WITH_GAIN: tl.constexpr, SUMS: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, ACC: tl.constexpr,
+    WITH_GAIN: tl.constexpr, SUMS: tl.constexpr, STREAM: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Gradients of ``before``, branch and row_scale, and sums over the ``tiles`` of each program for the vectors.
 
-    The stream is computed again from what :func:`residual_norm_kernel` read; without ``WITH_GAMMA`` ``before`` is the
-    stream itself. ``partial`` is (programs, SUMS, C): of gamma, offset, gain and shift those that there are.
+    The stream, whose dtype is ``STREAM``, is computed again from what :func:`residual_norm_kernel` read; without
+    ``WITH_GAMMA`` ``before`` is the stream itself. ``partial`` is (programs, SUMS, C): of gamma, offset, gain and shift
+    those that there are.
     """
     column = tl.arange(0, BLOCK_C)
     for_gamma = tl.zeros((BLOCK_R, BLOCK_C), ACC)
@@ -100,12 +102,11 @@ def residual_norm_gradients_kernel(
             added, product = _added(branch, row_scale, offset, row, column, rows, C, WITH_ROW_SCALE, WITH_OFFSET, ACC)
         scale = _scale(gamma, factor, row, column, rows, pixels, C, WITH_GAMMA, WITH_FACTOR, BLOCK_R, BLOCK_C, ACC)
         if WITH_NORM:
-            own = tl.load(before + place, mask=inside, other=0)
-            value = own.to(ACC)
+            value = tl.load(before + place, mask=inside, other=0).to(ACC)
             if WITH_GAMMA:
-                value = (value + added * scale).to(own.dtype).to(ACC)
-            inverse = tl.load(rstd + row, mask=row < rows, other=0)
-            normal = (value - tl.load(mean + row, mask=row < rows, other=0)[:, None]) * inverse[:, None]
+                value = (value + added * scale).to(STREAM).to(ACC)
+            inverse = tl.load(stats + rows.to(tl.int64) + row, mask=row < rows, other=0)
+            normal = (value - tl.load(stats + row, mask=row < rows, other=0)[:, None]) * inverse[:, None]
             slope = tl.load(grad_normalised + place, mask=inside, other=0).to(ACC)
             for_shift += slope
             for_gain += slope * normal

@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import torch
+import triton.language as tl
 from torch import Tensor
 
 from mmatconv.ops.paths import Unsupported
@@ -16,8 +17,9 @@ __all__ = ['DTYPES', 'add_and_normalise', 'gradients']
 # Elements of each map that a thread holds, as far as rows are not longer; and the longest row.
 ELEMENTS = 8
 CHANNELS = 2048
-# Programs wanted at once for the gradients, and the tiles below which a program is not worth its partial sums.
-PROGRAMS = 1024
+# Programs for the gradients, as many as the largest GPUs run at once: three for each of 132 multiprocessors, as their
+# registers allow. And the tiles below which a program is not worth its partial sums.
+PROGRAMS = 396
 FEWEST_TILES = 4
 
 
@@ -32,12 +34,13 @@ def add_and_normalise(
     bias: Tensor | None,
     eps: float | None,
     dtype: torch.dtype,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    stream_dtype: torch.dtype,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The stream and its norm: see ``residual_norm``.
 
     Args:
-        x: (B, C, H, W), in the dtype of the stream.
-        branch: (B, C, H, W) or None.
+        x: (B, C, H, W).
+        branch: (B, C, H, W) or None: ``x`` is the stream.
         row_scale: (B, 1, H, W) or None.
         offset: (C,) or None, the bias of the branch.
         gamma: (C,) or None.
@@ -46,26 +49,27 @@ def add_and_normalise(
         bias: (C,) or None.
         eps: None for no norm.
         dtype: Of the normalised map.
+        stream_dtype: Of the sum.
 
     Returns:
         Stream and normalised map, (B, C, H, W) in channels_last, and for each pixel the mean of its channels and one
-        over their deviation, (B * H * W,); None where not computed.
+        over their deviation, (2, B * H * W); None where not computed.
 
     Raises:
         Unsupported: More channels than a program holds.
     """
     x = _dense(x)
-    stream = x if branch is None else torch.empty_like(x)
-    normalised = mean = rstd = None
+    stream = x if branch is None else torch.empty_like(x, dtype=stream_dtype)
+    normalised = stats = None
     if eps is not None:
         normalised = torch.empty_like(x, dtype=dtype)
         pixels = x.shape[0] * x.shape[2] * x.shape[3]
-        mean, rstd = (torch.empty(pixels, dtype=sum_dtype(x), device=x.device) for _ in range(2))
+        stats = torch.empty((2, pixels), dtype=sum_dtype(stream), device=x.device)
     if x.numel():
         given = _dense(branch), _flat(row_scale), offset, gamma, _flat(factor), weight, bias
-        plan = _plan(x.shape, x.dtype, x.device, *(t is not None for t in given), eps)
-        plan(x, *given, stream, normalised, mean, rstd)
-    return stream, normalised, mean, rstd
+        plan = _plan(x.shape, stream.dtype, x.device, *[t is not None for t in given], eps)
+        plan(x, *given, stream, normalised, stats)
+    return stream, normalised, stats
 
 
 @lru_cache(PLANS)
@@ -110,9 +114,8 @@ def gradients(
     gamma: Tensor | None,
     factor: Tensor | None,
     weight: Tensor | None,
-    mean: Tensor | None,
-    rstd: Tensor | None,
-    branch_dtype: torch.dtype | None,
+    stats: Tensor | None,
+    dtypes: tuple[torch.dtype, torch.dtype, torch.dtype | None],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of :func:`add_and_normalise`.
 
@@ -126,17 +129,20 @@ def gradients(
         gamma: (C,) or None.
         factor: (B, 1, 1, 1) or None.
         weight: (C,) or None.
-        mean: Of each pixel.
-        rstd: Of each pixel.
-        branch_dtype: Of the branch that was added, None for none.
+        stats: What :func:`add_and_normalise` returned.
+        dtypes: Of ``x`` as given, of the stream, and of the branch that was added, None for none.
 
     Returns:
         The gradients of x, branch, row_scale, offset, gamma, weight and bias; None where there is no such argument,
         but for that of the bias, in the dtype of sums, wherever there is a norm.
     """
+    x_dtype, stream_dtype, branch_dtype = dtypes
     normed = grad_normalised is not None
     some = x if normed else grad_stream
-    grad_x = torch.empty_like(some, memory_format=torch.channels_last) if normed else _dense(grad_stream)
+    if normed:
+        grad_x = torch.empty_like(some, dtype=x_dtype, memory_format=torch.channels_last)
+    else:
+        grad_x = _dense(grad_stream).to(x_dtype)
     scaled = any(t is not None for t in (row_scale, gamma, factor))
     separate = branch_dtype is not None and (scaled or branch_dtype != grad_x.dtype)
     grad_branch = torch.empty_like(grad_x, dtype=branch_dtype) if separate else grad_x
@@ -146,16 +152,18 @@ def gradients(
     sums = (gamma is not None) + (offset is not None) + 2 * normed
     plan = partial = None
     if some.numel() and (separate or sums):
-        present = (t is not None for t in (grad_stream, row_scale, offset, gamma, factor, weight))
-        plan = _gradients_plan(some.shape, some.dtype, some.device, separate, normed, sums, *present)
+        present = [t is not None for t in (grad_stream, row_scale, offset, gamma, factor, weight)]
+        plan = _gradients_plan(some.shape, stream_dtype, some.device, separate, normed, sums, *present)
     if sums:
         programs = 0 if plan is None else plan.grid[0]
-        partial = torch.empty((programs, sums, some.shape[1]), dtype=sum_dtype(some), device=some.device)
+        partial = torch.empty(
+            (programs, sums, some.shape[1]), dtype=torch.promote_types(stream_dtype, torch.float32), device=some.device
+        )
     if plan is not None:
-        given = _dense(branch), _flat(row_scale), offset, gamma, _flat(factor), weight, mean, rstd
+        given = _dense(branch), _flat(row_scale), offset, gamma, _flat(factor), weight, stats
         written = grad_x, grad_branch, grad_row_scale, partial
         plan(_dense(x) if normed else grad_x, *given, _dense(grad_stream), _dense(grad_normalised), *written)
-    totals = iter(partial.sum(0)) if sums else None
+    totals = iter(partial.sum(0).unbind()) if sums else None
     grad_gamma = None if gamma is None else next(totals).to(gamma.dtype)
     grad_offset = None if offset is None else next(totals).to(offset.dtype)
     grad_weight, grad_bias = totals if normed else (None, None)
@@ -200,6 +208,7 @@ def _gradients_plan(
         WITH_NORM=norm,
         WITH_GAIN=weight,
         SUMS=sums,
+        STREAM=getattr(tl, str(dtype).removeprefix('torch.')),
         **constants,
     )
 
