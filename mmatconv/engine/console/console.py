@@ -23,7 +23,7 @@ HOUSEKEEPING = re.compile(
     r'deprecat|not installed|could not import|is skipped since|is duplicate|prefix is not set|has no metainfo'
     r'|more than once|save_param_scheduler|reach the end of the dataloader|cannot be copied|is not HistoryBuffer'
     r'|is ambiguous|non-?writable|out of bounds, the drawn|should not accept any other arguments'
-    r'|will be force set to|environment variable for each process',
+    r'|will be force set to|environment variable for each process|avg_non_ignore|The draw is False',
     re.IGNORECASE,
 )
 # Where a log is read instead of a terminal watched: seconds between two lines of progress.
