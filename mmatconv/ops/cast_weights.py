@@ -109,7 +109,7 @@ class _CastWeights(Function):
         if some is None:
             return (None,) * len(ctx.needs_input_grad)
         if torch.is_grad_enabled():
-            return None, None, *_differentiable_gradients(ctx, grads)
+            return None, None, *_plain_gradients(ctx, grads)
         kept = iter(ctx.saved_tensors)
         given = tuple(shape for shape, grad in zip(ctx.shapes, grads) if grad is not None)
         memory = iter(_side_by_side(given, ctx.dtype, some.device))
@@ -135,8 +135,8 @@ class _CastWeights(Function):
         return None, None, *found, *of_gains
 
 
-def _differentiable_gradients(ctx, grads: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Those of values and gains, in operations that can be differentiated again."""
+def _plain_gradients(ctx, grads: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Of values and gains, in operations that can be differentiated again; values without a gain are not needed."""
     kept = iter(ctx.saved_tensors)
     found, of_gains = [], []
     for shape, (has_gain, parts, rows, columns), grad in zip(ctx.shapes, ctx.kinds, grads):

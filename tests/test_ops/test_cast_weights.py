@@ -70,6 +70,10 @@ def test_no_gradient_is_computed_for_frozen_weights():
     assert [r.requires_grad for r in cast_weights(weights, torch.bfloat16)] == [False, False, False, True, True, True]
 
 
+def ones_for(weights):
+    return [torch.ones_like(padded(weight)) for weight in weights]
+
+
 def test_gradients_of_gradients():
     weights, tensors = weights_of(torch.float64)
 
@@ -78,5 +82,9 @@ def test_gradients_of_gradients():
         own = [w._replace(values=next(left), gain=None if w.gain is None else next(left)) for w in weights]
         return [result**2 for result in cast_weights(own, torch.float64)]
 
+    # gradgradcheck compares gradients with their own derivatives: whether they are the right ones is asked here.
+    expected = torch.autograd.grad([padded(weight) ** 2 for weight in weights], tensors, ones_for(weights))
+    found = torch.autograd.grad(squares(*tensors), tensors, ones_for(weights), create_graph=True)
+    torch.testing.assert_close(found, expected)
     assert torch.autograd.gradcheck(squares, tensors)
     assert torch.autograd.gradgradcheck(squares, tensors)
