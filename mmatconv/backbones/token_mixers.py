@@ -13,6 +13,7 @@ from mmatconv.layers import ATConv
 from mmatconv.layers.token_mixers.acmix_reduction import ACmixReduction
 from mmatconv.layers.token_mixers.acmix_sliding import ACmixSliding
 from mmatconv.layers.token_mixers.acmix_window import ACmixWindow
+from mmatconv.layers.token_mixers.atconv_kernels import ATConvKernels
 from mmatconv.layers.token_mixers.atconv_step import ATConvStep
 from mmatconv.layers.token_mixers.cross_shaped import CrossShapedAttention
 from mmatconv.layers.token_mixers.grid_attention import GridAttention
@@ -21,7 +22,7 @@ from mmatconv.layers.token_mixers.inline import InLineAttention
 from mmatconv.layers.token_mixers.lkca import LKCA
 from mmatconv.layers.token_mixers.pooling_attention import PoolingAttention
 from mmatconv.layers.token_mixers.rank_aug import RankAugAttention
-from mmatconv.layers.token_mixers.static_convs import Conv, DepthwiseConv
+from mmatconv.layers.token_mixers.static_convs import Conv, DepthwiseConv, ProjectedDepthwiseConv
 
 
 class TokenMixers:
@@ -62,6 +63,7 @@ for mixer in (
     ACmixSliding,
     ACmixWindow,
     ATConv,
+    ATConvKernels,
     ATConvStep,
     Conv,
     CrossShapedAttention,
@@ -71,6 +73,7 @@ for mixer in (
     InLineAttention,
     LKCA,
     PoolingAttention,
+    ProjectedDepthwiseConv,
     RankAugAttention,
     SpatialReductionAttention,
     WindowAttention,

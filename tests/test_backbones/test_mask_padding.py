@@ -22,6 +22,8 @@ FORMS = {
     'ATConvPVT-classification': (ATConvPVT, dict(gap_before_final_norm=True)),
     'ATConvPVT-depthwise': (ATConvPVT, dict(token_mixer=dict(type='DepthwiseConv', kernel_size=5))),
     'ATConvPVT-generator-only': (ATConvPVT, dict(token_mixer=dict(type='ATConvStep', step='kernel_generator'))),
+    'ATConvPVT-static-and-generated': (ATConvPVT, dict(token_mixer=dict(type='ATConvKernels'))),
+    'ATConvPVT-projected-depthwise': (ATConvPVT, dict(token_mixer=dict(type='ProjectedDepthwiseConv'))),
     'ATConvSwin': (ATConvSwin, {}),
     'ATConvSwin-linear': (ATConvSwin, dict(merging='linear', token_mixer=dict(type='Conv'))),
 }

@@ -107,10 +107,12 @@ def test_gradients_of_the_input_are_the_same():
 # Channel counts that all heads and windows divide.
 MIXERS = {
     'ATConv': (dict(), FoldReport(3, 6, 6, 3, 3)),
+    'ATConvKernels': (dict(), FoldReport(3, 3, 3, 3, 0, kept=6)),
     'Conv': (dict(), FoldReport(3, 3, 6, 3, 0, kept=3)),
     'DepthwiseConv': (dict(kernel_size=5), FoldReport(3, 3, 6, 3, 0, kept=3)),
     'HydraAttention': (dict(), FoldReport(3, 6, 6, 3, 0)),
     'InLineAttention': (dict(num_heads=2), FoldReport(3, 3, 6, 3, 0, kept=3)),
+    'ProjectedDepthwiseConv': (dict(), FoldReport(3, 3, 3, 3, 0, kept=6)),
     'RankAugAttention': (dict(num_heads=2), FoldReport(3, 6, 6, 3, 0)),
     'SpatialReductionAttention': (dict(num_heads=2, sr_ratio=2), FoldReport(3, 3, 3, 3, 0, kept=6)),
     'WindowAttention': (dict(num_heads=2, window_size=4), FoldReport(3, 3, 3, 3, 0, kept=6)),

@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from mmengine.analysis.complexity_analysis import FlopAnalyzer
 
 from mmatconv import ATConv, UserError
+from mmatconv.layers.token_mixers.atconv_kernels import KERNELS, ATConvKernels
 from mmatconv.layers.token_mixers.atconv_step import STEPS, ATConvStep
 from mmatconv.layers.token_mixers.hydra import HydraAttention
 from mmatconv.layers.token_mixers.inline import InLineAttention
 from mmatconv.layers.token_mixers.rank_aug import RankAugAttention
-from mmatconv.layers.token_mixers.static_convs import Conv, DepthwiseConv
+from mmatconv.layers.token_mixers.static_convs import Conv, DepthwiseConv, ProjectedDepthwiseConv
 from mmatconv.ops import reference
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -50,6 +51,11 @@ def plain_conv(layer, x):
 
 def plain_depthwise(layer, x):
     return reference(x, layer.weight.transpose(0, 1).expand(len(x), -1, -1, -1)) + layer.bias[:, None, None]
+
+
+def plain_projected_depthwise(layer, x):
+    convolved = plain_depthwise(layer.conv, to_map(linear(x, layer.x_proj), x))
+    return to_map(linear(convolved, layer.proj), x)
 
 
 def plain_hydra(layer, x):
@@ -92,6 +98,24 @@ def plain_rank_aug(layer, x):
     return to_map(linear(mixed, layer.proj), x)
 
 
+def plain_kernels(layer, x):
+    """(B, C, K * K); with 'biases' by the shapes of the docstring, with factors for each channel."""
+    if layer.kernels == 'biases':
+        shapes = F.gelu(layer.kernel_proj.bias)[:, None] * layer.kernel_gen.weight.sum(1) + layer.kernel_gen.bias
+        shapes = shapes - torch.sigmoid(layer.difference_control)[:, None] * shapes.mean(1, keepdim=True)
+        return shapes.expand(len(x), -1, -1)
+    context = F.adaptive_avg_pool1d(layer.kernel_proj(x).flatten(2), layer.kernel_size**2)
+    kernels = F.gelu(context) @ layer.kernel_gen.weight.T + layer.kernel_gen.bias
+    kernels = kernels - torch.sigmoid(layer.difference_control)[:, None] * kernels.mean(2, keepdim=True)
+    return kernels + layer.static_kernel.flatten(1)
+
+
+def plain_kernels_mixer(layer, x):
+    size = (layer.kernel_size, layer.kernel_size)
+    convolved = reference(to_map(linear(x, layer.x_proj), x), plain_kernels(layer, x).unflatten(2, size))
+    return to_map(linear(convolved, layer.proj), x)
+
+
 def plain_step(layer, x):
     context = F.adaptive_avg_pool1d(layer.kernel_proj(x).flatten(2), layer.kernel_size**2)
     kernels = F.gelu(context) @ layer.kernel_gen.weight.T + layer.kernel_gen.bias
@@ -112,7 +136,9 @@ MIXERS = {
     'HydraAttention': (lambda: HydraAttention(12), plain_hydra),
     'InLineAttention': (lambda: InLineAttention(12, num_heads=3), plain_inline),
     'RankAugAttention': (lambda: RankAugAttention(12, num_heads=3), plain_rank_aug),
+    'ProjectedDepthwiseConv': (lambda: ProjectedDepthwiseConv(12, 5), plain_projected_depthwise),
     **{step: (lambda step=step: ATConvStep(12, step), plain_step) for step in STEPS},
+    **{kernels: (lambda kernels=kernels: ATConvKernels(12, kernels), plain_kernels_mixer) for kernels in KERNELS},
 }
 
 
@@ -123,6 +149,10 @@ def seeded(build, dtype=torch.float64):
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return layer
+
+
+def trained(layer):
+    return [parameter for parameter in layer.parameters() if parameter.requires_grad]
 
 
 @pytest.mark.parametrize('memory_format', FORMATS)
@@ -136,7 +166,7 @@ def test_values_and_gradients_are_those_of_the_plain_formula(name, height, width
     given = x.contiguous(memory_format=memory_format).requires_grad_()
     output = layer(given)
     torch.testing.assert_close(output, expected, rtol=1e-11, atol=1e-11)
-    inputs = [x.requires_grad_(), *layer.parameters()]
+    inputs = [x.requires_grad_(), *trained(layer)]
     weight = torch.randn_like(expected)
     expected_grads = torch.autograd.grad((plain(layer, x) * weight).sum(), inputs)
     grads = torch.autograd.grad((output * weight).sum(), [given, *inputs[1:]])
@@ -148,7 +178,7 @@ def test_values_and_gradients_are_those_of_the_plain_formula(name, height, width
 def test_a_gradient_reaches_every_parameter(name):
     layer = seeded(MIXERS[name][0])
     layer(torch.randn(2, 12, 6, 5, dtype=torch.float64)).square().sum().backward()
-    assert all(parameter.grad.abs().max() > 1e-6 for parameter in layer.parameters())
+    assert all(parameter.grad.abs().max() > 1e-6 for parameter in trained(layer))
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.newer_torch)])
@@ -182,6 +212,24 @@ def test_the_last_step_is_atconv():
     layer.load_state_dict(reference_layer.state_dict())
     x = torch.randn(2, 6, 9, 7, dtype=torch.float64)
     assert torch.equal(layer(x), reference_layer(x))
+
+
+def test_kernels_of_biases_are_mixtures_of_three_shapes_whatever_the_map():
+    layer = seeded(lambda: ATConvKernels(12, 'biases'))
+    first, second = (layer.generate_kernels(torch.randn(1, 12, 9, 7, dtype=torch.float64)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.linalg.matrix_rank(first.flatten(2)[0]) == 3
+    assert not layer.kernel_proj.weight.requires_grad
+
+
+def test_without_static_kernels_added_is_atconv():
+    torch.manual_seed(0)
+    plain, layer = ATConv(6, 5), ATConvKernels(6, kernel_size=5)
+    with torch.no_grad():
+        layer.static_kernel.zero_()
+    layer.load_state_dict(plain.state_dict(), strict=False)
+    x = torch.randn(2, 6, 9, 7)
+    assert torch.equal(layer(x), plain(x))
 
 
 @pytest.mark.parametrize(
@@ -259,6 +307,8 @@ def test_table_ix_counts_of_attnet_t2(build, parameters, gflops):
             'kernel_difference, differential_modulation',
         ),
         (lambda: ATConvStep(8, context_pool='ring'), 'one of flat, grid'),
+        (lambda: ProjectedDepthwiseConv(8, 2), 'kernel_size must be odd and positive, but is 2'),
+        (lambda: ATConvKernels(8, 'free'), "one of biases, static_and_generated, but is 'free'"),
     ],
 )
 def test_wrong_options_are_named(build, message):
