@@ -42,15 +42,16 @@ def main(progress: report.Progress) -> None:
         # A detector that finds nothing has no scores.
         cells = (number(name, each[name], decimals=2) if name in each else '-' for each in (own, held))
         scores.add_row(METRICS.get(name, name), *cells)
-    kernels = Table('ATConv', 'norm', 'over images', 'over channels', 'mean |difference_control|')
+    kernels = Table('ATConv', 'norm', 'over images', 'over channels', 'shapes', 'mean |difference_control|')
     for layer in layers:
         shares = f'{layer.over_images:.1%}', f'{layer.over_channels:.1%}'
-        kernels.add_row(layer.name, f'{layer.norm:.3g}', *shares, f'{layer.control:.3f}')
+        kernels.add_row(layer.name, f'{layer.norm:.3g}', *shares, f'{layer.shapes:.1f}', f'{layer.control:.3f}')
     Console(width=120).print(scores, kernels)
     print(
         'Mean kernels: one for each layer and channel, the mean over all images of the split. Norm of a kernel, and '
         'how far kernels lie from their mean over the images, and those means from theirs over the channels, as '
-        'shares of the norm; root mean squares. lambda of DKM is the sigmoid of difference_control.'
+        'shares of the norm; root mean squares. Shapes: how many kernels those of all channels are mixtures of, the '
+        'effective rank of the means. lambda of DKM is the sigmoid of difference_control.'
     )
     print('command: ' + ' '.join(['python', *sys.argv]))
 

@@ -59,15 +59,25 @@ class KernelStatistics:
         within = 0.0 if square - of_means < 1e-12 * square else square - of_means
         return square**0.5, (within / square) ** 0.5, (between / square) ** 0.5
 
+    def shapes(self) -> float:
+        """How many shapes the mean kernels of the channels are mixtures of: the exponential of the entropy of their
+        squared singular values' shares, from 1, each is a multiple of one kernel, to K * K; 0 without kernels.
+        """
+        squares = torch.linalg.svdvals(self.mean.flatten(1)).square()
+        if squares.sum() == 0:
+            return 0.0
+        return float(torch.special.entr(squares / squares.sum()).sum().exp())
+
 
 @dataclass
 class LayerKernels:
-    """An ATConv's row: its name, :meth:`KernelStatistics.spread`, and the mean of ``|difference_control|``."""
+    """An ATConv's row: its name, :meth:`KernelStatistics.spread` and ``shapes()``, mean of ``|difference_control|``."""
 
     name: str
     norm: float
     over_images: float
     over_channels: float
+    shapes: float
     control: float
 
 
@@ -101,7 +111,8 @@ def compare_kernels(model: nn.Module, evaluate: Callable[[str], Scores]) -> tupl
     with changed_kernels(model, hold):
         held = evaluate('mean kernels')
     controls = {name: float(layers[name].difference_control.detach().abs().mean()) for name in seen}
-    return own, held, [LayerKernels(name, *each.spread(), controls[name]) for name, each in seen.items()]
+    rows = [LayerKernels(name, *each.spread(), each.shapes(), controls[name]) for name, each in seen.items()]
+    return own, held, rows
 
 
 def compare_checkpoint(

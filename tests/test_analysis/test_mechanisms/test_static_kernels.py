@@ -36,6 +36,19 @@ def test_equal_kernels_have_no_spread():
     assert norm == pytest.approx(0.3) and over_images == over_channels == 0
 
 
+@pytest.mark.parametrize('shapes', [0, 1, 2, 5])
+def test_kernels_that_are_mixtures_of_as_many_shapes(shapes):
+    """Orthogonal ones in equal shares, in a basis in which no position stands for one of them."""
+    basis = torch.linalg.qr(torch.randn(9, 9, generator=torch.Generator().manual_seed(0)).double())[0]
+    channels = 20
+    kernels = torch.zeros(channels, 9, dtype=torch.float64)
+    for channel in range(channels if shapes else 0):
+        kernels[channel] = basis[channel % shapes]
+    statistics = KernelStatistics()
+    statistics.add(kernels.reshape(1, channels, 3, 3))
+    assert statistics.shapes() == pytest.approx(shapes, rel=1e-9)
+
+
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last], ids=['nchw', 'nhwc'])
 def test_the_second_evaluation_convolves_with_the_mean(memory_format):
     torch.manual_seed(0)
