@@ -52,6 +52,29 @@ def test_mean_kernels_change_scores_where_kernels_vary(run, weights, tmp_path, f
     assert [path.name for path in tmp_path.iterdir()] == ['random.pth']
 
 
+@pytest.mark.parametrize('config', ['seg.py', 'det.py'])
+def test_means_over_the_training_images(run, weights, tmp_path, config):
+    """Other images, so other kernels; the same score with the model's own."""
+    both = [run(TOOL, config, weights(config, 100), *args, cwd=tmp_path) for args in (('--average', 'train'), ())]
+    assert [outcome.status for outcome in both] == [0, 0], both[0].errors
+    training, split = (re.findall(r'token_mixer +│ ([\d.e+]+)', outcome.output) for outcome in both)
+    assert len(training) == 4 and training != split
+    assert 'the training images' in both[0].output and 'the training images' not in both[1].output
+    if config == 'seg.py':
+        assert scores(both[0], 'mIoU')[0] == scores(both[1], 'mIoU')[0]
+
+
+def test_averaging_over_training_images_needs_some(run, weights, tmp_path):
+    config = tmp_path / 'seg.py'
+    config.write_text(
+        f"_base_ = '{CONFIGS / 'seg.py'}'\ntrain_dataloader = None\ntrain_cfg = None\noptim_wrapper = None\n"
+    )
+    outcome = run(TOOL, str(config), weights('seg.py', 1), '--average', 'train', cwd=tmp_path)
+    assert outcome.status != 0 and outcome.sentence.endswith(
+        'has no train_dataloader; add one, or leave out --average.'
+    )
+
+
 def test_a_classifier_on_its_test_split(run, weights, tmp_path):
     outcome = run(TOOL, 'cls.py', weights('cls.py', 1), '--split', 'test', cwd=tmp_path)
     assert outcome.status == 0, outcome.errors

@@ -19,8 +19,11 @@ def main(progress: report.Progress) -> None:
     parser = Parser('static_kernels.py', description=__doc__.splitlines()[0])
     parser.add_argument('config', help='of a detector, a segmentor or a classifier with ATConv')
     parser.add_argument('checkpoint', help='its trained weights')
+    parser.add_argument('--split', choices=('val', 'test'), default='val', help='images to evaluate on; default: val')
     parser.add_argument(
-        '--split', choices=('val', 'test'), default='val', help='images to average and evaluate on; default: val'
+        '--average',
+        choices=('train',),
+        help='average over the training images, as they are augmented; default: --split',
     )
     parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='as for training')
     add_trust(parser)
@@ -35,7 +38,7 @@ def main(progress: report.Progress) -> None:
     from mmatconv.engine.console.metrics import METRICS, number
 
     with console.Console() as quiet:
-        own, held, layers = compare_checkpoint(config, args.checkpoint, args.split, quiet)
+        own, held, layers = compare_checkpoint(config, args.checkpoint, args.split, quiet, args.average)
     scores = Table(f'{args.split} split', 'own kernels', 'mean kernels')
     # Where papers have no name for any, all of them as they are logged.
     for name in [name for name in METRICS if name in own] or sorted(own.keys() - {'time', 'data_time'}):
@@ -47,8 +50,9 @@ def main(progress: report.Progress) -> None:
         shares = f'{layer.over_images:.1%}', f'{layer.over_channels:.1%}'
         kernels.add_row(layer.name, f'{layer.norm:.3g}', *shares, f'{layer.shapes:.1f}', f'{layer.control:.3f}')
     Console(width=120).print(scores, kernels)
+    images = 'the training images as they are augmented' if args.average else 'all images of the split'
     print(
-        'Mean kernels: one for each layer and channel, the mean over all images of the split. Norm of a kernel, and '
+        f'Mean kernels: one for each layer and channel, the mean over {images}. Norm of a kernel, and '
         'how far kernels lie from their mean over the images, and those means from theirs over the channels, as '
         'shares of the norm; root mean squares. Shapes: how many kernels those of all channels are mixtures of, the '
         'effective rank of the means. lambda of DKM is the sigmoid of difference_control.'

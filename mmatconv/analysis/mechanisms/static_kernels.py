@@ -81,12 +81,15 @@ class LayerKernels:
     control: float
 
 
-def compare_kernels(model: nn.Module, evaluate: Callable[[str], Scores]) -> tuple[Scores, Scores, list[LayerKernels]]:
+def compare_kernels(
+    model: nn.Module, evaluate: Callable[[str], Scores], average: Callable[[], None] | None = None
+) -> tuple[Scores, Scores, list[LayerKernels]]:
     """Evaluate a model with its own kernels, then with each layer's mean over all images that it saw.
 
     Args:
         model: With at least one ATConv.
         evaluate: Of 'own kernels' or 'mean kernels'; runs the model over the images and returns its scores.
+        average: Runs the model over the images that the means are of. Default: None, those that ``evaluate`` shows.
 
     Returns:
         Both scores, and a row for each ATConv.
@@ -106,8 +109,13 @@ def compare_kernels(model: nn.Module, evaluate: Callable[[str], Scores]) -> tupl
     def hold(name: str, kernels: Tensor) -> Tensor:
         return torch.empty_like(kernels).copy_(seen[name].mean)
 
-    with changed_kernels(model, count):
+    if average is None:
+        with changed_kernels(model, count):
+            own = evaluate('own kernels')
+    else:
         own = evaluate('own kernels')
+        with changed_kernels(model, count):
+            average()
     with changed_kernels(model, hold):
         held = evaluate('mean kernels')
     controls = {name: float(layers[name].difference_control.detach().abs().mean()) for name in seen}
@@ -116,13 +124,24 @@ def compare_kernels(model: nn.Module, evaluate: Callable[[str], Scores]) -> tupl
 
 
 def compare_checkpoint(
-    config: Config, checkpoint: str, split: str, console: Console
+    config: Config, checkpoint: str, split: str, console: Console, average: str | None = None
 ) -> tuple[Scores, Scores, list[LayerKernels]]:
     """:func:`compare_kernels` of a trained model on the split 'val' or 'test' of its config; leaves no files.
+
+    Args:
+        config: Of the model.
+        checkpoint: Its weights.
+        split: 'val' or 'test', of which the scores are.
+        console: For the progress.
+        average: 'train' for means over one pass through the training images, cropped and flipped as for training.
+            Default: None, over the split.
 
     Raises:
         UserError: As tools/test.py does, or the config has no such split, or the model no ATConv.
     """
+    training = config.get('train_dataloader')
+    if average == 'train' and training is None:
+        raise UserError(f"config '{config.filename}' has no train_dataloader; add one, or leave out --average.")
     if split == 'val':
         for part in ('dataloader', 'evaluator'):
             if config.get(f'val_{part}') is None:
@@ -143,7 +162,21 @@ def compare_checkpoint(
             progress.what = what
             return runner.test()
 
-        return compare_kernels(runner.model, evaluate)
+        def see_training() -> None:
+            loader = runner.build_dataloader(training, seed=0)
+            seen, images = 0, len(loader.dataset)
+            runner.model.eval()
+            with torch.no_grad():
+                for batch in loader:
+                    maps = runner.model.data_preprocessor(batch)['inputs']
+                    runner.model.backbone(maps)
+                    seen += len(maps)
+                    progress.show('training images', min(seen, images), images)
+                    # The sampler of a training by iterations has no end.
+                    if seen >= images:
+                        return
+
+        return compare_kernels(runner.model, evaluate, see_training if average == 'train' else None)
 
 
 class _Progress(Hook):
@@ -153,5 +186,8 @@ class _Progress(Hook):
         self.console = console
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self.show(self.what, batch_idx + 1, len(runner.test_dataloader))
+
+    def show(self, what: str, done: int, total: int) -> None:
         if self.console.wants_progress():
-            self.console.progress(f'{self.what}: {batch_idx + 1}/{len(runner.test_dataloader)}', due=batch_idx > 0)
+            self.console.progress(f'{what}: {done}/{total}', due=done > 1)

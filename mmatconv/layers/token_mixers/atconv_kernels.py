@@ -13,10 +13,10 @@ KERNELS = ('biases', 'static_and_generated')
 class ATConvKernels(ATConv):
     """ATConv whose kernels lack the context, or have a static part beside the generated one.
 
-    The bias of ``kernel_proj`` is one number a channel, added at all K * K positions of the context. What
-    context-to-kernel makes of it alone is therefore, for every channel, a mixture of three shapes that the channels of a
-    layer share: the row sums of ``kernel_gen``, its bias, and the constant that differential kernel modulation
-    subtracts. A depthwise convolution has K * K free numbers a channel.
+    The bias of ``kernel_proj`` is one number a channel, added at all K * K positions of the context. Alone it gives
+    every channel a mixture of three shapes that the channels of a layer share: the row sums of ``kernel_gen``, its
+    bias, and the constant that differential kernel modulation subtracts. A depthwise convolution has K * K free numbers
+    a channel.
 
     - 'biases': the context is zero, so the kernels are those mixtures and no part of the map changes them;
     - 'static_and_generated': ATConv's kernels plus learned ones, ``static_kernel`` (C, K, K), which start like those of
