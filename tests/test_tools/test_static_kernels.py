@@ -75,6 +75,12 @@ def test_averaging_over_training_images_needs_some(run, weights, tmp_path):
     )
 
 
+def test_training_images_that_are_not_there_are_said_before_any_evaluation(run, weights, tmp_path):
+    options = ('--average', 'train', '--cfg-options', 'train_dataloader.dataset.data_root=nowhere')
+    outcome = run(TOOL, 'seg.py', weights('seg.py', 1), *options, cwd=tmp_path)
+    assert outcome.status != 0 and 'nowhere' in outcome.sentence and 'own kernels' not in outcome.errors
+
+
 def test_a_classifier_on_its_test_split(run, weights, tmp_path):
     outcome = run(TOOL, 'cls.py', weights('cls.py', 1), '--split', 'test', cwd=tmp_path)
     assert outcome.status == 0, outcome.errors

@@ -140,8 +140,10 @@ def compare_checkpoint(
         UserError: As tools/test.py does, or the config has no such split, or the model no ATConv.
     """
     training = config.get('train_dataloader')
-    if average == 'train' and training is None:
-        raise UserError(f"config '{config.filename}' has no train_dataloader; add one, or leave out --average.")
+    if average == 'train':
+        if training is None:
+            raise UserError(f"config '{config.filename}' has no train_dataloader; add one, or leave out --average.")
+        preflight.check_dataloader(config, 'train_dataloader')
     if split == 'val':
         for part in ('dataloader', 'evaluator'):
             if config.get(f'val_{part}') is None:
