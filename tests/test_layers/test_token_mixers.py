@@ -98,16 +98,23 @@ def plain_rank_aug(layer, x):
     return to_map(linear(mixed, layer.proj), x)
 
 
+def plain_generated(layer, x):
+    """(B, C, K * K), context-to-kernel."""
+    context = F.adaptive_avg_pool1d(layer.kernel_proj(x).flatten(2), layer.kernel_size**2)
+    return F.gelu(context) @ layer.kernel_gen.weight.T + layer.kernel_gen.bias
+
+
+def plain_modulated(layer, kernels):
+    """(B, C, K * K) or (C, K * K), differential kernel modulation."""
+    return kernels - torch.sigmoid(layer.difference_control)[:, None] * kernels.mean(-1, keepdim=True)
+
+
 def plain_kernels(layer, x):
     """(B, C, K * K); with 'biases' by the shapes of the docstring, with factors for each channel."""
     if layer.kernels == 'biases':
         shapes = F.gelu(layer.kernel_proj.bias)[:, None] * layer.kernel_gen.weight.sum(1) + layer.kernel_gen.bias
-        shapes = shapes - torch.sigmoid(layer.difference_control)[:, None] * shapes.mean(1, keepdim=True)
-        return shapes.expand(len(x), -1, -1)
-    context = F.adaptive_avg_pool1d(layer.kernel_proj(x).flatten(2), layer.kernel_size**2)
-    kernels = F.gelu(context) @ layer.kernel_gen.weight.T + layer.kernel_gen.bias
-    kernels = kernels - torch.sigmoid(layer.difference_control)[:, None] * kernels.mean(2, keepdim=True)
-    return kernels + layer.static_kernel.flatten(1)
+        return plain_modulated(layer, shapes).expand(len(x), -1, -1)
+    return plain_modulated(layer, plain_generated(layer, x)) + layer.static_kernel.flatten(1)
 
 
 def plain_kernels_mixer(layer, x):
@@ -117,14 +124,13 @@ def plain_kernels_mixer(layer, x):
 
 
 def plain_step(layer, x):
-    context = F.adaptive_avg_pool1d(layer.kernel_proj(x).flatten(2), layer.kernel_size**2)
-    kernels = F.gelu(context) @ layer.kernel_gen.weight.T + layer.kernel_gen.bias
+    kernels = plain_generated(layer, x)
     if layer.step == 'softmax':
         kernels = kernels.exp() / kernels.exp().sum(2, keepdim=True)
     elif layer.step == 'kernel_difference':
         kernels = kernels - kernels.mean(2, keepdim=True)
     elif layer.step == 'differential_modulation':
-        kernels = kernels - torch.sigmoid(layer.difference_control)[:, None] * kernels.mean(2, keepdim=True)
+        kernels = plain_modulated(layer, kernels)
     size = (layer.kernel_size, layer.kernel_size)
     convolved = reference(to_map(linear(x, layer.x_proj), x), kernels.unflatten(2, size))
     return to_map(linear(convolved, layer.proj), x)

@@ -64,6 +64,20 @@ def test_means_over_the_training_images(run, weights, tmp_path, config):
         assert scores(both[0], 'mIoU')[0] == scores(both[1], 'mIoU')[0]
 
 
+def test_training_on_the_split_gives_the_means_of_the_split(run, weights, tmp_path):
+    """Every image once, although 5 images come 2 at a time and without end."""
+    folders = dict(img_path='images/validation', seg_map_path='annotations/validation')
+    options = [f'train_dataloader.dataset.data_prefix.{name}={folder}' for name, folder in folders.items()]
+    both = [
+        run(TOOL, 'seg.py', weights('seg.py', 100), '--cfg-options', *options, *args, cwd=tmp_path)
+        for args in (('--average', 'train'), ())
+    ]
+    assert [outcome.status for outcome in both] == [0, 0], both[0].errors
+    rows = [re.findall(r'token_mixer.*', outcome.output) for outcome in both]
+    assert len(rows[0]) == 4 and rows[0] == rows[1]
+    assert scores(both[0], 'mIoU') == scores(both[1], 'mIoU')
+
+
 def test_averaging_over_training_images_needs_some(run, weights, tmp_path):
     config = tmp_path / 'seg.py'
     config.write_text(

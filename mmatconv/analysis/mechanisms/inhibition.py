@@ -75,10 +75,13 @@ def channel_effective_rank(x: Tensor) -> float:
     observations = x.transpose(0, 1).flatten(1).double()
     observations = observations - observations.mean(1, keepdim=True)
     eigenvalues = torch.linalg.eigvalsh(observations @ observations.T).clamp(min=0)
-    if eigenvalues.sum() == 0:
-        return 0.0
-    p = eigenvalues / eigenvalues.sum()
-    return float(torch.special.entr(p).sum().exp() / len(p))
+    return effective_number(eigenvalues) / len(eigenvalues)
+
+
+def effective_number(values: Tensor) -> float:
+    """``exp(H(p))`` with ``p`` the (N,) values over their sum: N if all are equal, 1 if one is not 0, 0 if none is."""
+    total = values.sum()
+    return float(torch.special.entr(values / total).sum().exp()) if total > 0 else 0.0
 
 
 def without_modulation(layer: ATConv, *inputs: Tensor) -> Tensor:

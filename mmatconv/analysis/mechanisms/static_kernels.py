@@ -4,6 +4,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmatconv.analysis.mechanisms.generated_kernels import atconv_layers, changed_kernels
+from mmatconv.analysis.mechanisms.inhibition import effective_number
 from mmatconv.engine.checks import preflight
 from mmatconv.engine.cli.options import set_loader_defaults
 from mmatconv.engine.cli.startup import build_runner, join_processes
@@ -60,13 +62,10 @@ class KernelStatistics:
         return square**0.5, (within / square) ** 0.5, (between / square) ** 0.5
 
     def shapes(self) -> float:
-        """How many shapes the mean kernels of the channels are mixtures of: the exponential of the entropy of their
-        squared singular values' shares, from 1, each is a multiple of one kernel, to K * K; 0 without kernels.
+        """How many shapes the mean kernels (C, K, K) are mixtures of, by their squared singular values: from 1, each is
+        a multiple of one kernel, to K * K; 0 if all are 0.
         """
-        squares = torch.linalg.svdvals(self.mean.flatten(1)).square()
-        if squares.sum() == 0:
-            return 0.0
-        return float(torch.special.entr(squares / squares.sum()).sum().exp())
+        return effective_number(torch.linalg.svdvals(self.mean.flatten(1)).square())
 
 
 @dataclass
@@ -164,21 +163,24 @@ def compare_checkpoint(
             progress.what = what
             return runner.test()
 
-        def see_training() -> None:
-            loader = runner.build_dataloader(training, seed=0)
-            seen, images = 0, len(loader.dataset)
-            runner.model.eval()
-            with torch.no_grad():
-                for batch in loader:
-                    maps = runner.model.data_preprocessor(batch)['inputs']
-                    runner.model.backbone(maps)
-                    seen += len(maps)
-                    progress.show('training images', min(seen, images), images)
-                    # The sampler of a training by iterations has no end.
-                    if seen >= images:
-                        return
+        see_training = partial(_see_training, runner, training, progress) if average == 'train' else None
+        return compare_kernels(runner.model, evaluate, see_training)
 
-        return compare_kernels(runner.model, evaluate, see_training if average == 'train' else None)
+
+@torch.no_grad()
+def _see_training(runner: Runner, training: dict[str, Any], progress: '_Progress') -> None:
+    """Run the backbone once over every image of a data loader, in evaluation mode."""
+    loader = runner.build_dataloader(training, seed=0)
+    left = images = len(loader.dataset)
+    runner.model.eval()
+    for batch in loader:
+        # The sampler of a training by iterations has no end, so that its last batch may hold images for a second time.
+        maps = runner.model.data_preprocessor(batch)['inputs'][:left]
+        runner.model.backbone(maps)
+        left -= len(maps)
+        progress.show('training images', images - left, images)
+        if not left:
+            return
 
 
 class _Progress(Hook):

@@ -13,6 +13,8 @@ KERNELS = ('biases', 'static_and_generated')
 class ATConvKernels(ATConv):
     """ATConv whose kernels lack the context, or have a static part beside the generated one.
 
+    (B, C, H, W) -> (B, C, H, W), as ATConv.
+
     The bias of ``kernel_proj`` is one number a channel, added at all K * K positions of the context. Alone it gives
     every channel a mixture of three shapes that the channels of a layer share: the row sums of ``kernel_gen``, its
     bias, and the constant that differential kernel modulation subtracts. A depthwise convolution has K * K free numbers
